@@ -1,0 +1,1 @@
+"""Node types: the public API for them, the registry, and the built-in ones."""

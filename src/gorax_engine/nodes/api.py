@@ -1,0 +1,101 @@
+"""The public API of node types: what a node is given and what it returns. Plug-ins build on this module alone.
+
+A node type is an object with a `spec` and one method: `evaluate` for the kinds trigger, control and pure (runs inline,
+must not wait), `run` for the kind task (runs as a task of its own, may wait). In `config` a string that the schema
+annotates with `x-gorax: expression` arrives as a `BoundExpression`; everything else is rendered already.
+
+Timeouts, retries, error edges and the recording of results are the engine's affair.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from gorax_engine.core.expressions import BoundExpression, ExpressionError
+from gorax_engine.core.model import (
+    NO_RETRY,
+    OUTSIDE_RETRY,
+    SECOND,
+    Classification,
+    Completed,
+    Failed,
+    Instant,
+    Json,
+    Micros,
+    NodeKind,
+    NodeSpec,
+    Outcome,
+    RetryPolicy,
+    RetryStrategy,
+    StepError,
+    Suspended,
+)
+
+__all__ = [
+    "NO_RETRY",
+    "OUTSIDE_RETRY",
+    "SECOND",
+    "BoundExpression",
+    "Classification",
+    "Completed",
+    "ExpressionError",
+    "Failed",
+    "Instant",
+    "Json",
+    "Micros",
+    "NodeContext",
+    "NodeKind",
+    "NodeSpec",
+    "Outcome",
+    "PureNode",
+    "RetryPolicy",
+    "RetryStrategy",
+    "StepError",
+    "Suspended",
+    "TaskNode",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeContext:
+    """What a node may know of the step that it carries out.
+
+    `path` is the iteration path ("" at the top); `attempt` counts from 1; `now` is the recorded time of the event that
+    enabled the step, so that an evaluation can be repeated; `idempotency_key` is the same for all attempts of a step;
+    `seed` feeds deterministic randomness; `trigger` is the trigger data of the run.
+    """
+
+    execution_id: str
+    tenant_id: str
+    workflow_id: str
+    node_id: str
+    path: str
+    attempt: int
+    now: Instant
+    idempotency_key: str
+    seed: bytes
+    trigger: Json
+
+
+@runtime_checkable
+class PureNode(Protocol):
+    """A node of kind trigger, control or pure: a function of its config and context, evaluated inline."""
+
+    @property
+    def spec(self) -> NodeSpec:
+        """The description of the type."""
+
+    def evaluate(self, config: Mapping[str, Json], context: NodeContext) -> Outcome:
+        """Return the outcome; ExpressionError may be raised, and fails the step with its code."""
+
+
+@runtime_checkable
+class TaskNode(Protocol):
+    """A node of kind task: it talks to the outside, and may be run again after a crash."""
+
+    @property
+    def spec(self) -> NodeSpec:
+        """The description of the type."""
+
+    async def run(self, config: Mapping[str, Json], context: NodeContext) -> Outcome:
+        """Return the outcome; exceptions other than cancellation become `Failed` in the engine."""

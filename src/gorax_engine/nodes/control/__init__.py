@@ -1,0 +1,1 @@
+"""Built-in pure nodes: triggers, transformations, branching, waiting and ending."""
