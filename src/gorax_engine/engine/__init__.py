@@ -1,0 +1,1 @@
+"""The durable runner: accept, claim, walk, record, recover."""
