@@ -1,0 +1,82 @@
+"""Finding, applying and publishing workflows over HTTP: what several commands do alike."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from gorax_engine.cli.client import Refused, segment
+from gorax_engine.errors import NotFound
+
+if TYPE_CHECKING:
+    from gorax_engine.cli.client import Client
+    from gorax_engine.cli.workflow_files import WorkflowFile
+    from gorax_engine.core.model import Json
+
+ALL = 1_000_000
+
+
+def is_id(text: str) -> bool:
+    """Return whether `text` is the id of an object rather than its name."""
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True
+
+
+def find_workflow(client: Client, name_or_id: str) -> Json:
+    """Return the workflow of this name or id, with its definition. Raises NotFound."""
+    workflow_id = name_or_id if is_id(name_or_id) else find_id(client, name_or_id)
+    if workflow_id is None:
+        raise NotFound(f"There is no workflow named {name_or_id!r}.", code="workflow_not_found")
+    return client.get(f"/workflows/{segment(workflow_id)}").data
+
+
+def find_id(client: Client, name: str) -> str | None:
+    """Return the id of the workflow of this name, or None."""
+    for item in client.pages("/workflows", {"name": name}, ALL):
+        if item["name"] == name and item.get("status") != "archived":
+            return str(item["id"])
+    return None
+
+
+def publish_workflow(client: Client, workflow_id: str) -> Json:
+    """Publish the draft; return the answer's data."""
+    return client.call("POST", f"/workflows/{segment(workflow_id)}/publish", {}).data
+
+
+def apply_workflow(client: Client, workflow: WorkflowFile) -> dict[str, Json]:
+    """Save the workflow under its name and publish what changed; return `id, name, action, version`."""
+    workflow_id = find_id(client, workflow.name)
+    if workflow_id is None:
+        saved = client.call("POST", "/workflows", workflow.body()).data
+        action = "created"
+    else:
+        path = f"/workflows/{segment(workflow_id)}"
+        before = client.get(path)
+        # The ETag keeps somebody else's edit of the same moment from being overwritten unseen.
+        headers = {"If-Match": before.etag} if before.etag else {}
+        saved = client.call("PUT", path, workflow.body(), headers=headers).data
+        if _is_published(client, saved):
+            return _result(saved, "unchanged", saved["published_version"])
+        action = "updated"
+    published = publish_workflow(client, saved["id"])
+    return _result(saved, action, published.get("published_version") or published.get("version"))
+
+
+def _is_published(client: Client, saved: Json) -> bool:
+    version = saved.get("published_version")
+    if not version or saved.get("status") != "active":
+        return False
+    try:
+        snapshot = client.get(f"/workflows/{segment(saved['id'])}/versions/{version}").data
+    except Refused as refused:
+        if refused.status != 404:  # noqa: PLR2004  (the status of HTTP)
+            raise
+        return False
+    return bool(snapshot["definition"] == saved["definition"])
+
+
+def _result(saved: Json, action: str, version: Json) -> dict[str, Json]:
+    return {"id": saved["id"], "name": saved["name"], "action": action, "version": version}
