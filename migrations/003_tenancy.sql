@@ -63,7 +63,8 @@ CREATE TABLE role_permissions (
     permission_id UUID NOT NULL REFERENCES permissions(id) ON DELETE CASCADE,
     created_at TIMESTAMPTZ DEFAULT NOW(),
     PRIMARY KEY (role_id, permission_id),
-    FOREIGN KEY (tenant_id, role_id) REFERENCES roles(tenant_id, id) ON DELETE CASCADE
+    CONSTRAINT role_permissions_role_id_fkey FOREIGN KEY (tenant_id, role_id) REFERENCES roles(tenant_id, id)
+        ON DELETE CASCADE
 );
 
 CREATE INDEX idx_role_permissions_role_id ON role_permissions(role_id);
@@ -76,9 +77,11 @@ CREATE TABLE user_roles (
     granted_by UUID,
     granted_at TIMESTAMPTZ DEFAULT NOW(),
     PRIMARY KEY (user_id, role_id),
-    FOREIGN KEY (tenant_id, user_id) REFERENCES users(tenant_id, id) ON DELETE CASCADE,
-    FOREIGN KEY (tenant_id, role_id) REFERENCES roles(tenant_id, id) ON DELETE CASCADE,
-    FOREIGN KEY (tenant_id, granted_by) REFERENCES users(tenant_id, id)
+    CONSTRAINT user_roles_user_id_fkey FOREIGN KEY (tenant_id, user_id) REFERENCES users(tenant_id, id)
+        ON DELETE CASCADE,
+    CONSTRAINT user_roles_role_id_fkey FOREIGN KEY (tenant_id, role_id) REFERENCES roles(tenant_id, id)
+        ON DELETE CASCADE,
+    CONSTRAINT user_roles_granted_by_fkey FOREIGN KEY (tenant_id, granted_by) REFERENCES users(tenant_id, id)
 );
 
 CREATE INDEX idx_user_roles_user_id ON user_roles(user_id);
@@ -97,7 +100,7 @@ CREATE TABLE api_keys (
     expires_at TIMESTAMPTZ,
     revoked_at TIMESTAMPTZ,
     last_used_at TIMESTAMPTZ,
-    FOREIGN KEY (tenant_id, user_id) REFERENCES users(tenant_id, id) ON DELETE CASCADE
+    CONSTRAINT api_keys_user_id_fkey FOREIGN KEY (tenant_id, user_id) REFERENCES users(tenant_id, id) ON DELETE CASCADE
 ) WITH (fillfactor = 80);
 
 CREATE INDEX idx_api_keys_tenant_user ON api_keys(tenant_id, user_id);

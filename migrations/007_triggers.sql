@@ -21,7 +21,8 @@ CREATE TABLE webhooks (
     CONSTRAINT unique_webhook_path UNIQUE (path),
     CONSTRAINT unique_webhook_per_tenant UNIQUE (tenant_id, id),
     CONSTRAINT chk_webhooks_auth_type CHECK (auth_type IN ('none', 'secret', 'basic', 'bearer')),
-    FOREIGN KEY (tenant_id, workflow_id) REFERENCES workflows(tenant_id, id) ON DELETE CASCADE
+    CONSTRAINT webhooks_workflow_id_fkey FOREIGN KEY (tenant_id, workflow_id) REFERENCES workflows(tenant_id, id)
+        ON DELETE CASCADE
 ) WITH (fillfactor = 80);  -- last_triggered_at and trigger_count change often and are in no index
 
 CREATE INDEX idx_webhooks_tenant_id ON webhooks(tenant_id);
@@ -70,7 +71,8 @@ CREATE TABLE webhook_filters (
     logic_group INTEGER NOT NULL DEFAULT 0,
     enabled BOOLEAN NOT NULL DEFAULT true,
     created_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
-    FOREIGN KEY (tenant_id, webhook_id) REFERENCES webhooks(tenant_id, id) ON DELETE CASCADE
+    CONSTRAINT webhook_filters_webhook_id_fkey FOREIGN KEY (tenant_id, webhook_id) REFERENCES webhooks(tenant_id, id)
+        ON DELETE CASCADE
 );
 
 CREATE INDEX idx_webhook_filters_webhook_id ON webhook_filters(webhook_id);
@@ -92,7 +94,8 @@ CREATE TABLE schedules (
     created_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
     updated_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
     CONSTRAINT unique_schedule_name_per_tenant UNIQUE (tenant_id, workflow_id, name),
-    FOREIGN KEY (tenant_id, workflow_id) REFERENCES workflows(tenant_id, id) ON DELETE CASCADE
+    CONSTRAINT schedules_workflow_id_fkey FOREIGN KEY (tenant_id, workflow_id) REFERENCES workflows(tenant_id, id)
+        ON DELETE CASCADE
 );
 
 CREATE INDEX idx_schedules_tenant_id ON schedules(tenant_id);

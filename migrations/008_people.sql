@@ -21,7 +21,7 @@ CREATE TABLE human_tasks (
     CONSTRAINT chk_task_type CHECK (task_type IN ('approval', 'input', 'review')),
     CONSTRAINT chk_status CHECK (status IN ('pending', 'approved', 'rejected', 'expired', 'cancelled')),
     CONSTRAINT unique_human_task_per_tenant UNIQUE (tenant_id, id),
-    FOREIGN KEY (tenant_id, completed_by) REFERENCES users(tenant_id, id)
+    CONSTRAINT human_tasks_completed_by_fkey FOREIGN KEY (tenant_id, completed_by) REFERENCES users(tenant_id, id)
 );
 
 CREATE INDEX idx_human_tasks_tenant ON human_tasks(tenant_id);
@@ -39,7 +39,8 @@ CREATE TABLE human_task_assignees (
     assignee TEXT NOT NULL,
     PRIMARY KEY (tenant_id, kind, assignee, task_id),
     CONSTRAINT chk_human_task_assignees_kind CHECK (kind IN ('user', 'role')),
-    FOREIGN KEY (tenant_id, task_id) REFERENCES human_tasks(tenant_id, id) ON DELETE CASCADE
+    CONSTRAINT human_task_assignees_task_id_fkey FOREIGN KEY (tenant_id, task_id) REFERENCES human_tasks(tenant_id, id)
+        ON DELETE CASCADE
 );
 
 CREATE INDEX human_task_assignees_task ON human_task_assignees (tenant_id, task_id);
