@@ -29,9 +29,7 @@ PERMANENT = StepError("type_error", "can't add text to a number")
 
 
 def http(status: int) -> StepError:
-    return StepError(
-        "http_status", f"answered {status}", classify("http_status", status), {"http_status_code": status}
-    )
+    return StepError("http_status", f"answered {status}", classify("http_status", status), {"http_status_code": status})
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 501, 502, 503, 504, 599])

@@ -39,7 +39,7 @@ from gorax_engine.nodes.outbound_errors import (
 from gorax_engine.nodes.outbound_request import Call, checked, join, origin, parse_url, redirected
 
 USER_AGENT: Final = "gorax-engine"
-_NUMERIC_HOST: Final = re.compile(r"(?:[^.]*\.)*(?:0[xX][0-9a-fA-F]*|[0-9]+)\.?")
+_NUMERIC_HOST: Final = re.compile(r"(?:[^.:]*\.)*(?:0[xX][0-9a-fA-F]*|[0-9]+)\.?")
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _DNS_THREADS: Final = 16
@@ -208,7 +208,9 @@ class OutboundClient:
             None if encoding in ("identity", "") else Inflater(encoding, self.limits.max_body, self.limits.max_ratio)
         )
         limit = self.limits.max_wire if inflater else min(self.limits.max_wire, self.limits.max_body)
-        if response.method != "HEAD" and (response.content_length or 0) > limit:
+        if response.method == "HEAD" or response.status in (204, 304):
+            return b""
+        if (response.content_length or 0) > limit:
             raise Bomb
         parts: list[bytes] = []
         size = 0
@@ -229,7 +231,7 @@ class OutboundClient:
 
     def _refuse_literal(self, host: str) -> None:
         """Judge a host that is an address in any of its spellings (`::1`, `0x7f.1`, `2130706433`) by what it means."""
-        address = host.strip("[]")
+        address = host
         if _NUMERIC_HOST.fullmatch(host):
             try:
                 address = socket.inet_ntoa(socket.inet_aton(host.rstrip(".")))
@@ -349,8 +351,11 @@ def _translate(error: Exception, url: URL) -> OutboundError:
             return InvalidResponse(f"{where} sent something that is not HTTP.")
 
 
-def _too_long(error: aiohttp.ClientResponseError) -> bool:
-    return isinstance(error.__cause__, aiohttp.http_exceptions.LineTooLong) or "too many headers" in str(error).lower()
+def _too_long(error: BaseException) -> bool:
+    cause = error.__cause__ or error.__context__
+    if isinstance(error, aiohttp.http_exceptions.LineTooLong) or "Too many headers" in str(error):
+        return True
+    return cause is not None and _too_long(cause)
 
 
 def _text(value: bytes) -> str:

@@ -74,10 +74,10 @@ def join(base: URL, reference: str) -> URL:
     if _URL_CONTROL.search(reference):
         raise InvalidUrl("The URL holds a line break or another control character.")
     try:
-        target = base.join(URL(reference, encoded=_ENCODED_URL.fullmatch(reference) is not None))
+        target = str(base.join(URL(reference, encoded=_ENCODED_URL.fullmatch(reference) is not None)))
     except ValueError:
         raise InvalidUrl("The URL that the answer points to can't be read.") from None
-    return parse_url(str(target))
+    return parse_url(target)
 
 
 def origin(url: URL) -> str:
