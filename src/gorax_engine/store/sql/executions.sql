@@ -1,0 +1,28 @@
+-- name: get_execution
+-- One run of the tenant.
+SELECT id, workflow_id, workflow_version, status, waiting_for, trigger_type, trigger_data, output_data, error_message,
+       error_code, parent_execution_id, execution_depth, created_at, started_at, completed_at
+FROM executions WHERE tenant_id = $1 AND id = $2;
+
+-- name: plan_by_values
+-- Plan the next statements of this transaction for their values: a filter that is absent must cost nothing.
+SELECT set_config('plan_cache_mode', 'force_custom_plan', true);
+
+-- name: list_executions
+-- A page of runs, newest first, without their data. The bounds on id say by time what created_at says, a day wider on
+-- each side, so that months outside are not touched.
+SELECT id, workflow_id, workflow_version, status, waiting_for, trigger_type, error_message, error_code,
+       parent_execution_id, execution_depth, created_at, started_at, completed_at
+FROM executions
+WHERE tenant_id = $1
+  AND ($2::uuid IS NULL OR workflow_id = $2)
+  AND ($3::text IS NULL OR status = $3)
+  AND ($4::text IS NULL OR trigger_type = $4)
+  AND ($5::timestamptz IS NULL OR (created_at >= $5 AND id >= gorax_uuid7_floor($5 - interval '1 day')))
+  AND ($6::timestamptz IS NULL OR (created_at < $6 AND id < gorax_uuid7_floor($6 + interval '1 day')))
+  AND ($7::text IS NULL OR error_message ILIKE $7 OR error_code ILIKE $7)
+  AND ($8::text IS NULL OR waiting_for = $8)
+  AND ($9::timestamptz IS NULL OR ((created_at, id) < ($9, $10::uuid)
+                                   AND id < gorax_uuid7_floor($9::timestamptz + interval '1 day')))
+ORDER BY created_at DESC, id DESC
+LIMIT $11;

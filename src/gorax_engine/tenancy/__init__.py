@@ -1,0 +1,1 @@
+"""Who acts, for which tenant, and with which permissions."""

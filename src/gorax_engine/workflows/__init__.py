@@ -1,0 +1,1 @@
+"""Workflows as documents: saving, checking, publishing and versioning definitions."""
