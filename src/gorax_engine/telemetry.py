@@ -1,0 +1,242 @@
+"""What the engine says about itself: the configuration of logs, and typed events on an in-process bus.
+
+The work emits events and doesn't know who listens; `ops` subscribes and turns them into metrics, traces and frames.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal, TextIO, TypeAlias, cast
+
+import msgspec
+import structlog
+
+from gorax_engine import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, MutableMapping, Sequence
+
+    from structlog.typing import FilteringBoundLogger, Processor
+
+SERVICE: Final = "gorax-engine"
+
+LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
+LogFormat: TypeAlias = Literal["json", "console", "auto"]
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionStarted:
+    """Executions were accepted."""
+
+    trigger_type: str
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionFinished:
+    """An execution ended as `status`. Times in microseconds: from its first claim, and from accept to first claim."""
+
+    status: str
+    duration_us: int
+    queue_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepFinished:
+    """An attempt of a step ended as `status` after `duration_us` microseconds."""
+
+    node_type: str
+    status: str
+    duration_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepRetried:
+    """A step failed and will be tried again."""
+
+    node_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class FlushDone:
+    """The journal committed `rows` rows in `seconds`."""
+
+    rows: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimDone:
+    """A claim gave `size` executions in `seconds`."""
+
+    size: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseLost:
+    """This worker found its lease gone."""
+
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionRescued:
+    """Executions were taken from workers that are not heard of."""
+
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionQuarantined:
+    """Executions were ended because they took their workers down too often."""
+
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookHandled:
+    """A webhook was answered with `result` (accepted, filtered, duplicate, refused, ...) after `seconds`."""
+
+    result: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class NotifyReceived:
+    """Postgres notified this process."""
+
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class OutboundRequest:
+    """A node called an outside host; `status_class` is 2xx, 3xx, 4xx, 5xx, denied or error."""
+
+    status_class: str
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseError:
+    """A statement failed; `sqlstate_class` is the first two characters of its SQLSTATE."""
+
+    sqlstate_class: str
+
+
+TelemetryEvent: TypeAlias = (
+    ExecutionStarted
+    | ExecutionFinished
+    | StepFinished
+    | StepRetried
+    | FlushDone
+    | ClaimDone
+    | LeaseLost
+    | ExecutionRescued
+    | ExecutionQuarantined
+    | WebhookHandled
+    | NotifyReceived
+    | OutboundRequest
+    | DatabaseError
+)
+
+
+class Telemetry:
+    """The bus of one process. Handlers are called at once, in the caller's task: they must be quick and never wait."""
+
+    __slots__ = ("_handlers",)
+
+    def __init__(self) -> None:
+        self._handlers: tuple[Callable[[TelemetryEvent], None], ...] = ()
+
+    def subscribe(self, handler: Callable[[TelemetryEvent], None]) -> Callable[[], None]:
+        """Call `handler` with every event from now on; the function returned ends that."""
+        self._handlers = (*self._handlers, handler)
+
+        def unsubscribe() -> None:
+            self._handlers = tuple(other for other in self._handlers if other is not handler)
+
+        return unsubscribe
+
+    def emit(self, event: TelemetryEvent) -> None:
+        """Hand `event` to every handler. A handler that raises is logged and never disturbs the work."""
+        for handler in self._handlers:
+            try:
+                handler(event)
+            except Exception:
+                get_logger(__name__).exception("telemetry_handler_failed", telemetry_event=type(event).__name__)
+
+
+def get_logger(name: str) -> FilteringBoundLogger:
+    """Return the logger called `name` (the module's). Safe at import: it follows whatever is configured later."""
+    return cast("FilteringBoundLogger", structlog.get_logger(logger=name))
+
+
+def configure_logging(
+    level: LogLevel,
+    format: LogFormat,  # noqa: A002 - the setting's name
+    *,
+    worker: str | None = None,
+    mask: Processor | None = None,
+    stream: TextIO | None = None,
+) -> None:
+    """Send every log line, ours and the libraries', to `stream` (default: standard error) at `level` and above.
+
+    Lines are JSON objects, or for people in `console`; `auto` is `console` on a terminal. Each has timestamp, level,
+    event, logger, service, version and, if given, worker. `mask` sees every line last before it is rendered, tracebacks
+    already text, and removes secrets. May be called again: the new level and format hold at once.
+    """
+    out = stream if stream is not None else sys.stderr
+    console = format == "console" or (format == "auto" and out.isatty())
+    common: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _identity(worker),
+        structlog.processors.format_exc_info,
+    ]
+    if mask is not None:
+        common.append(mask)
+    render: Processor = structlog.dev.ConsoleRenderer(colors=out.isatty()) if console else _render_json
+    structlog.configure(
+        processors=[*common, render],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(out),
+        # Uncached, so that module-level loggers follow a later call.
+        cache_logger_on_first_use=False,
+    )
+    _adopt_standard_logging(level, common, render, out)
+
+
+def _adopt_standard_logging(level: LogLevel, common: Sequence[Processor], render: Processor, out: TextIO) -> None:
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *common],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level.upper())
+    # asyncio and others say at INFO and DEBUG what only their developers need.
+    for noisy in ("asyncio", "aiohttp.access"):
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
+
+
+def _identity(worker: str | None) -> Processor:
+    fields = {"service": SERVICE, "version": __version__}
+    if worker is not None:
+        fields["worker"] = worker
+
+    def add_identity(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        for key, value in fields.items():
+            event.setdefault(key, value)
+        return event
+
+    return add_identity
+
+
+def _render_json(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
+    return msgspec.json.encode(event, enc_hook=repr).decode()
