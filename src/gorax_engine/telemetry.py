@@ -76,8 +76,8 @@ class ClaimDone:
 
 
 @dataclass(frozen=True, slots=True)
-class LeaseLost:
-    """This worker found its lease gone."""
+class LeaseLostEvent:
+    """This worker found its lease gone. (`LeaseLost` alone is the exception.)"""
 
     count: int = 1
 
@@ -132,7 +132,7 @@ TelemetryEvent: TypeAlias = (
     | StepRetried
     | FlushDone
     | ClaimDone
-    | LeaseLost
+    | LeaseLostEvent
     | ExecutionRescued
     | ExecutionQuarantined
     | WebhookHandled
@@ -170,7 +170,7 @@ class Telemetry:
 
 def get_logger(name: str) -> FilteringBoundLogger:
     """Return the logger called `name` (the module's). Safe at import: it follows whatever is configured later."""
-    return cast("FilteringBoundLogger", structlog.get_logger(logger=name))
+    return cast("FilteringBoundLogger", structlog.get_logger(logger_name=name))
 
 
 def configure_logging(
@@ -231,6 +231,8 @@ def _identity(worker: str | None) -> Processor:
         fields["worker"] = worker
 
     def add_identity(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        if "logger_name" in event:
+            event["logger"] = event.pop("logger_name")
         for key, value in fields.items():
             event.setdefault(key, value)
         return event
