@@ -11,7 +11,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from types import TracebackType
 from typing import Final, Self, TypeAlias
 
@@ -81,6 +81,9 @@ class OutboundRequest:
 Resolve: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
 """Return the addresses of a host; raises socket.gaierror."""
 
+Refusal: TypeAlias = Callable[[str, str], str | None]
+"""Return why an address, reached by a name, is out of reach (`OutboundPolicy.refusal`)."""
+
 
 class OutboundClient:
     """A pool of connections behind the guard. Enter it once, in the daemon, and share it."""
@@ -95,7 +98,8 @@ class OutboundClient:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.limits = limits
-        self._policy = policy
+        # The policy never changes, and its verdict on a literal is asked for with each request.
+        self._refusal: Refusal = lru_cache(4096)(policy.refusal)
         self._emit = emit
         self._resolve = resolve or _system_resolver()
         self._tls = tls
@@ -105,7 +109,7 @@ class OutboundClient:
 
     async def __aenter__(self) -> Self:
         connector = aiohttp.TCPConnector(
-            resolver=_JudgingResolver(self._policy, self._resolve),
+            resolver=_JudgingResolver(self._refusal, self._resolve),
             socket_factory=self._make_socket,
             limit=self.limits.connections,
             limit_per_host=self.limits.connections_per_host,
@@ -210,8 +214,11 @@ class OutboundClient:
         limit = self.limits.max_wire if inflater else min(self.limits.max_wire, self.limits.max_body)
         if response.method == "HEAD" or response.status in (204, 304):
             return b""
-        if (response.content_length or 0) > limit:
+        length = response.content_length
+        if length is not None and length > limit:
             raise Bomb
+        if length is not None and inflater is None:
+            return await response.read()  # the framing bounds it
         parts: list[bytes] = []
         size = 0
         async for chunk in response.content.iter_any():
@@ -239,7 +246,7 @@ class OutboundClient:
                 raise InvalidUrl(f"The host {host!r} is neither a name nor an address.") from None
         elif ":" not in host:
             return
-        if (reason := self._policy.refusal(host, address)) is not None:
+        if (reason := self._refusal(host, address)) is not None:
             raise OutboundDenied(f"{host} can't be reached from workflows: {reason}.")
 
     def _make_socket(
@@ -247,7 +254,7 @@ class OutboundClient:
     ) -> socket.socket:
         """The gate: no socket is made for an address that the policy refuses."""
         family, kind, protocol, _, address = info
-        if (reason := self._policy.refusal(self._dialling.get(), address[0])) is not None:
+        if (reason := self._refusal(self._dialling.get(), address[0])) is not None:
             raise _GateClosed(reason)
         return socket.socket(family, kind, protocol)
 
@@ -277,8 +284,8 @@ async def _no_hidden_repeat(
 class _JudgingResolver(AbstractResolver):
     """Resolves names and refuses those of which any address is out of reach."""
 
-    def __init__(self, policy: OutboundPolicy, resolve: Resolve) -> None:
-        self._policy = policy
+    def __init__(self, refusal: Refusal, resolve: Resolve) -> None:
+        self._refusal = refusal
         self._resolve = resolve
 
     async def resolve(self, host: str, port: int = 0, family: int = socket.AF_UNSPEC) -> list[ResolveResult]:
@@ -286,7 +293,7 @@ class _JudgingResolver(AbstractResolver):
         if not addresses:
             raise socket.gaierror(socket.EAI_NONAME, "the name has no address")
         for address in addresses:
-            if (reason := self._policy.refusal(host, address)) is not None:
+            if (reason := self._refusal(host, address)) is not None:
                 raise OutboundDenied(f"{host} can't be reached from workflows: {reason}.")
         return [
             ResolveResult(

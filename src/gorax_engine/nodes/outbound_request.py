@@ -43,11 +43,12 @@ def checked(call: Call) -> Call:
             raise InvalidRequest(f"The header name {name[:80]!r} holds characters that a name can't have.")
         if _CONTROL.search(value):
             raise InvalidRequest(f"The header {name} holds a line break or another control character.")
-        if name.lower() in _FRAMING_HEADERS:
+        lower = name.lower()
+        if lower in _FRAMING_HEADERS:
             raise InvalidRequest(f"The header {name} is the client's own affair; leave it out.")
-        if name.lower() != "content-length":
+        if lower != "content-length":
             headers[name] = value
-    return replace(call, method=call.method.upper(), headers=headers)
+    return Call(call.method.upper(), call.url, headers, call.body, call.timeout, call.follow_redirects)
 
 
 def parse_url(text: str) -> URL:
