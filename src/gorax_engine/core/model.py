@@ -86,7 +86,9 @@ class NodeSpec:
     `expression` (compiled, reaches the node unevaluated), `path` (a template if it has one, else an expression),
     `literal` (code: never templated), `url` (templates in it are percent-encoded), `name` (an identifier, never
     templated). Strings without it are templates. Any subschema may carry `"x-gorax-secrets": true`: `credentials.*`
-    may be used there.
+    may be used there; and `"x-gorax-locals": ["item"]`: names that the node itself gives to the expressions there.
+    `x-gorax-message` replaces the sentence of a fault of that subschema; the formats `gorax-duration` and
+    `gorax-instant` are known.
 
     `outcomes(config)` gives the labels that edges may name besides `error`; empty means that labels are decoration.
     """

@@ -3,9 +3,23 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gorax_engine.core.expressions import Expression
-from gorax_engine.core.config_template import ConfigTemplate
-from gorax_engine.core.model import InDoubt, Micros, NodeKind, OnError, RetryPolicy, WorkflowSettings
+from gorax_engine.core.config_template import ConfigTemplate, compile_condition, compile_config, compile_value
+from gorax_engine.core.expressions import Expression, ExpressionSyntaxError
+from gorax_engine.core.model import (
+    Definition,
+    InDoubt,
+    Micros,
+    Node,
+    NodeKind,
+    NodeSpec,
+    OnError,
+    RetryPolicy,
+    WorkflowSettings,
+)
+from gorax_engine.errors import InvalidDefinition, Problem
+
+ERROR_LABEL = "error"
+"""The label of the edges that are live when a node fails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +62,75 @@ class Plan:
     triggers: tuple[int, ...]
     output: ConfigTemplate | None
     settings: WorkflowSettings
+
+
+def compile_plan(definition: Definition, specs: Mapping[str, NodeSpec]) -> Plan:
+    """Compile a definition that `reading.py` accepted.
+
+    Raises InvalidDefinition if a node's type is not in `specs` (a plug-in that is gone) or a template of it no longer
+    parses.
+    """
+    index = {node.id: number for number, node in enumerate(definition.nodes)}
+    node_specs = tuple(_spec_of(node, specs) for node in definition.nodes)
+    outcomes = tuple(spec.outcomes(node.config) for node, spec in zip(definition.nodes, node_specs, strict=True))
+    edges = tuple(
+        PlanEdge(
+            index=number,
+            source=index[edge.source],
+            target=index[edge.target],
+            label=edge.label if edge.label == ERROR_LABEL or outcomes[index[edge.source]] else None,
+        )
+        for number, edge in enumerate(definition.edges)
+    )
+    incoming = [0] * len(index)
+    outgoing: list[list[PlanEdge]] = [[] for _ in index]
+    for edge in edges:
+        incoming[edge.target] += 1
+        outgoing[edge.source].append(edge)
+    nodes = tuple(
+        _compile_node(number, node, node_specs[number], outcomes[number], incoming[number], tuple(outgoing[number]))
+        for number, node in enumerate(definition.nodes)
+    )
+    return Plan(
+        nodes=nodes,
+        edges=edges,
+        index=index,
+        triggers=tuple(node.index for node in nodes if node.kind is NodeKind.TRIGGER),
+        output=compile_value(definition.output) if definition.has_output else None,
+        settings=definition.settings,
+    )
+
+
+def _spec_of(node: Node, specs: Mapping[str, NodeSpec]) -> NodeSpec:
+    spec = specs.get(node.type)
+    if spec is None:
+        raise InvalidDefinition(
+            [Problem("unknown_type", "", f"Node `{node.id}` has the type `{node.type}`, which is not installed here.")]
+        )
+    return spec
+
+
+def _compile_node(
+    number: int, node: Node, spec: NodeSpec, outcomes: tuple[str, ...], incoming: int, out: tuple[PlanEdge, ...]
+) -> PlanNode:
+    try:
+        config = compile_config(node.config, spec.schema)
+        when = None if node.when is None else compile_condition(node.when)
+    except ExpressionSyntaxError as error:
+        raise InvalidDefinition([Problem("invalid_expression", "", f"Node `{node.id}`: {error.message}")]) from error
+    return PlanNode(
+        index=number,
+        id=node.id,
+        type=node.type,
+        kind=spec.kind,
+        config=config,
+        when=when,
+        incoming=incoming,
+        out=out,
+        outcomes=outcomes,
+        has_error_edge=any(edge.label == ERROR_LABEL for edge in out),
+        retry=spec.retry if node.retry is None else node.retry,
+        timeout=node.timeout,
+        on_error=node.on_error,
+        in_doubt=node.in_doubt,
+    )

@@ -1,0 +1,218 @@
+"""Compiling a node's config to something that renders fast: constants are folded, only templates are evaluated.
+
+The node type's JSON Schema says by its `x-gorax` annotations (see `model.NodeSpec`) what a string is: a template, an
+expression that reaches the node unevaluated, a path, or plain text. A key that a closed schema doesn't know is left
+out: it never reaches the node. Rendered values share their constant parts, so nobody may change them.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from gorax_engine.core.expressions import (
+    BoundExpression,
+    Expression,
+    ExpressionSyntaxError,
+    Reference,
+    Scope,
+    compile_expression,
+    compile_template,
+    is_template,
+)
+from gorax_engine.core.model import Json
+from gorax_engine.core.schemas import Path, Place
+
+_Render: TypeAlias = Callable[[Scope], Json]
+_Record: TypeAlias = Callable[[Json], Json]
+
+_OPEN: Final = Place.root({})
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One string of a config that is not plain text.
+
+    `expression` is None where it doesn't parse; `error` then says why. `locals` are the names that the node itself
+    gives to the expression; `secrets` says whether `credentials.*` may be used here; `bound` whether the expression
+    reaches the node unevaluated.
+    """
+
+    path: Path
+    source: str
+    expression: Expression | None
+    error: ExpressionSyntaxError | None
+    locals: frozenset[str]
+    secrets: bool
+    bound: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A compiled value: `render` is None for a constant; `record` is None where the rendered value says it all."""
+
+    constant: Json
+    render: _Render | None = None
+    record: _Record | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigTemplate:
+    """A compiled config, or any other JSON value with templates in it."""
+
+    references: tuple[Reference, ...]
+    _part: _Part
+
+    def render(self, scope: Scope) -> Json:
+        """Return the value with its templates evaluated; raises ExpressionError."""
+        render = self._part.render
+        return self._part.constant if render is None else render(scope)
+
+    def record(self, rendered: Json) -> Json:
+        """Return what `render` gave as plain JSON: bound expressions are replaced by their source."""
+        record = self._part.record
+        return rendered if record is None else record(rendered)
+
+
+def compile_config(config: Mapping[str, Json], schema: Mapping[str, Json]) -> ConfigTemplate:
+    """Compile a node's config along its type's schema; raises ExpressionSyntaxError."""
+    return _compile(config, Place.root(schema))
+
+
+def compile_value(value: Json) -> ConfigTemplate:
+    """Compile a value in which every string is a template; raises ExpressionSyntaxError."""
+    return _compile(value, _OPEN)
+
+
+def compile_condition(source: str) -> Expression:
+    """Compile an expression; one that is written as a template is accepted. Raises ExpressionSyntaxError."""
+    return compile_template(source) if is_template(source) else compile_expression(source)
+
+
+def find_condition_site(source: str) -> Site:
+    """Return the site of a condition that stands alone, such as a node's `when`."""
+    (site,) = find_sites(source, {"type": "string", "x-gorax": "expression"})
+    return site
+
+
+def find_sites(value: Json, schema: Mapping[str, Json] | None = None) -> tuple[Site, ...]:
+    """Return all expressions and templates of a config (or, without a schema, of any value), parsed or not."""
+    compiler = _Compiler()
+    compiler.compile(value, _OPEN if schema is None else Place.root(schema), ())
+    return tuple(compiler.sites)
+
+
+def _compile(value: Json, place: Place) -> ConfigTemplate:
+    compiler = _Compiler()
+    part = compiler.compile(value, place, ())
+    references: dict[Reference, None] = {}
+    for site in compiler.sites:
+        if site.error is not None:
+            raise site.error
+        if site.expression is not None:
+            references.update((reference, None) for reference in site.expression.references)
+    return ConfigTemplate(tuple(references), part)
+
+
+class _Compiler:
+    """One pass over a value along its schema; collects the sites that it meets."""
+
+    def __init__(self) -> None:
+        self.sites: list[Site] = []
+
+    def compile(self, value: Json, place: Place, path: Path) -> _Part:
+        match value:
+            case str():
+                return self._compile_text(value, place.at(value), path)
+            case dict():
+                here = place.at(value)
+                return _object_part(
+                    {
+                        key: self.compile(member, here.member(key), (*path, key))
+                        for key, member in value.items()
+                        if not here.refuses(key)
+                    }
+                )
+            case list():
+                here = place.at(value)
+                return _array_part([self.compile(item, here.item(at), (*path, at)) for at, item in enumerate(value)])
+            case _:
+                return _Part(value)
+
+    def _compile_text(self, text: str, place: Place, path: Path) -> _Part:
+        annotation = place.annotation()
+        if annotation in {"literal", "name"}:
+            return _Part(text)
+        bound = annotation == "expression"
+        if not bound and annotation != "path" and "{{" not in text and "${" not in text:
+            return _Part(text)
+        expression, error = None, None
+        try:
+            if bound or annotation == "path":
+                expression = compile_condition(text)
+            else:
+                expression = compile_template(text, url=annotation == "url")
+        except ExpressionSyntaxError as fault:
+            error = fault
+        self.sites.append(Site(path, text, expression, error, place.locals, place.secrets, bound))
+        if expression is None:
+            return _Part(text)
+        return _Part(None, expression.bind, _record_bound) if bound else _Part(None, expression)
+
+
+def _record_bound(rendered: Json) -> Json:
+    return rendered.source if isinstance(rendered, BoundExpression) else rendered
+
+
+def _object_part(parts: Mapping[str, _Part]) -> _Part:
+    blank = {key: part.constant for key, part in parts.items()}
+    renders = [(key, part.render) for key, part in parts.items() if part.render is not None]
+    if not renders:
+        return _Part(blank)
+    records = [(key, part.record) for key, part in parts.items() if part.record is not None]
+    return _Part(None, _object_render(blank, renders), _object_record(records) if records else None)
+
+
+def _object_render(blank: dict[str, Json], renders: Sequence[tuple[str, _Render]]) -> _Render:
+    if len(blank) == 1:
+        ((only, render_only),) = renders
+        return lambda scope: {only: render_only(scope)}
+
+    def render(scope: Scope) -> Json:
+        value = blank.copy()  # keeps the order of the keys
+        for key, render_member in renders:
+            value[key] = render_member(scope)
+        return value
+
+    return render
+
+
+def _object_record(records: Sequence[tuple[str, _Record]]) -> _Record:
+    def record(rendered: Json) -> Json:
+        value = dict(rendered)
+        for key, record_member in records:
+            value[key] = record_member(value[key])
+        return value
+
+    return record
+
+
+def _array_part(parts: Sequence[_Part]) -> _Part:
+    blank = [part.constant for part in parts]
+    renders = [(at, part.render) for at, part in enumerate(parts) if part.render is not None]
+    if not renders:
+        return _Part(blank)
+    records = [(at, part.record) for at, part in enumerate(parts) if part.record is not None]
+
+    def render(scope: Scope) -> Json:
+        value = blank.copy()
+        for at, render_item in renders:
+            value[at] = render_item(scope)
+        return value
+
+    def record(rendered: Json) -> Json:
+        value = list(rendered)
+        for at, record_item in records:
+            value[at] = record_item(value[at])
+        return value
+
+    return _Part(None, render, record if records else None)
