@@ -66,6 +66,7 @@ CREATE TABLE step_executions (
     iteration_path TEXT NOT NULL DEFAULT '',
     round INTEGER NOT NULL DEFAULT 0,
     error_code VARCHAR(100),
+    outcome VARCHAR(255),        -- the label that the step made live; recovery reads it
     CONSTRAINT chk_step_executions_status CHECK (status IN ('pending', 'running', 'completed', 'failed', 'skipped'))
 ) PARTITION BY RANGE (id);
 
@@ -102,6 +103,8 @@ CREATE INDEX execution_queue_due ON execution_queue (due_at)
 CREATE INDEX execution_queue_owner ON execution_queue (owner, tenant_id) WHERE owner IS NOT NULL;
 CREATE INDEX execution_queue_deadline ON execution_queue (deadline_at)
     WHERE deadline_at IS NOT NULL AND end_requested IS NULL;
+CREATE INDEX execution_queue_suspects ON execution_queue (ready_at)
+    WHERE owner IS NULL AND crashes >= 2;
 
 -- What a parked execution waits for.
 CREATE TABLE waits (
@@ -116,7 +119,7 @@ CREATE TABLE waits (
     due_at TIMESTAMPTZ NOT NULL,
     output JSONB,
     created_at TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp(),
-    CONSTRAINT chk_waits_kind CHECK (kind IN ('timer', 'retry_backoff'))
+    CONSTRAINT chk_waits_kind CHECK (kind IN ('timer', 'retry_backoff', 'timeout'))
 );
 
 CREATE INDEX waits_execution ON waits (execution_id);
@@ -143,6 +146,7 @@ CREATE TABLE start_keys (
     kind VARCHAR(20) NOT NULL,
     key TEXT NOT NULL,
     execution_id UUID NOT NULL,
+    event_id UUID,               -- the delivery's row in webhook_events, if a delivery it was
     body_hash BYTEA,
     created_at TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp(),
     expires_at TIMESTAMPTZ,

@@ -1,0 +1,26 @@
+"""The time that is recorded: the database's clock, carried forward by this machine's monotonic one."""
+
+import time
+
+from gorax_engine.core.model import Instant
+
+
+class DatabaseClock:
+    """Gives the database's time without asking it each time.
+
+    Until the first `synchronise` it is the machine's wall clock. Only recorded times come from it; ownership and
+    deadlines are judged in the database.
+    """
+
+    __slots__ = ("_offset",)
+
+    def __init__(self) -> None:
+        self._offset = (time.time_ns() - time.monotonic_ns()) // 1000
+
+    def now(self) -> Instant:
+        """Microseconds since the epoch by the database's clock, as last seen."""
+        return time.monotonic_ns() // 1000 + self._offset
+
+    def synchronise(self, database_now: Instant, asked_at_ns: int, answered_at_ns: int) -> None:
+        """Take the database's time, which was read between two monotonic instants (nanoseconds)."""
+        self._offset = database_now - (asked_at_ns + answered_at_ns) // 2000

@@ -1,0 +1,627 @@
+"""One execution on this worker: walk, do, record.
+
+An execution is rebuilt from its rows or begun afresh, then turns: events go into `core.walk.advance`, commands come
+out. Pure nodes are evaluated on the spot and their results feed the next turn. Task nodes run as tasks of their own,
+each only after all that it depends on is durable. When nothing but waits is left, the execution parks: it leaves
+memory, and its queue row says until when.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, assert_never
+
+import anyio
+import msgspec
+
+from gorax_engine.core.commands import CancelStep, Command, EndRun, SkipStep, StartStep
+from gorax_engine.core.events import Event, RunFailed, RunStarted, StepDeclined, StepFailed, StepSucceeded
+from gorax_engine.core.expressions import ExpressionError
+from gorax_engine.core.instants import format_instant
+from gorax_engine.core.json_edge import Unencodable, encode
+from gorax_engine.core.model import (
+    SECOND,
+    Completed,
+    Failed,
+    InDoubt,
+    Instant,
+    Json,
+    NodeKind,
+    Outcome,
+    StepError,
+    StepKey,
+    Suspended,
+)
+from gorax_engine.core.policies import classify, step_error_json
+from gorax_engine.core.states import ExecutionState, StepState
+from gorax_engine.core.step_ids import step_id
+from gorax_engine.core.walk import StepRecord, advance, initial, recover, scope_of
+from gorax_engine.engine.journal import Owner
+from gorax_engine.errors import Unavailable
+from gorax_engine.nodes.api import NodeContext
+from gorax_engine.store import runs
+from gorax_engine.store.queue import EndRow, OutboxRow, ParkRow, StepRow, WaitRow, as_uuid
+from gorax_engine.telemetry import ExecutionFinished, StepFinished, StepRetried, get_logger
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from anyio.abc import TaskGroup
+
+    from gorax_engine.core.plan import Plan, PlanNode
+    from gorax_engine.engine.clock import DatabaseClock
+    from gorax_engine.engine.journal import Journal
+    from gorax_engine.engine.lease import Lease
+    from gorax_engine.nodes.registry import NodeRegistry
+    from gorax_engine.store.queue import Claim
+    from gorax_engine.store.session import Session
+    from gorax_engine.telemetry import Telemetry
+
+PARK_AFTER: Final = 5 * SECOND
+"""Waits that are due sooner than this stay in memory, with their rows written."""
+TURNS_BETWEEN_YIELDS: Final = 200
+RETRY_DELAY: Final = 0.2
+MAX_OUTPUT: Final = 16 * 1024 * 1024
+ERROR_WORKFLOW_EVENT: Final = "gorax.execution_failed"
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What executions of one worker share."""
+
+    journal: Journal
+    lease: Lease
+    clock: DatabaseClock
+    registry: NodeRegistry
+    session: Session
+    telemetry: Telemetry
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """A task's report: what became of an attempt, to be recorded and walked by the execution's own turn."""
+
+    node: PlanNode
+    command: StartStep
+    outcome: Outcome | None
+    input: str | None
+    started: Instant
+    completed: Instant
+
+
+class Execution:
+    """Runs one claim to its end, its parking, or the loss of it. `run` is called once."""
+
+    def __init__(self, claim: Claim, plan: Plan, engine: Engine) -> None:
+        self.claim = claim
+        self._scope = anyio.CancelScope()
+        self.owner = Owner(claim.execution_id, claim.token, self._scope.cancel)
+        self.ended: ExecutionState | None = None
+        self.parked = False
+        self.wake_seq = claim.wake_seq
+        self._plan = plan
+        self._engine = engine
+        self._journal = engine.journal
+        self._clock = engine.clock
+        self._seed = claim.execution_id.bytes
+        self._trigger: Json = msgspec.json.decode(claim.trigger_data) if claim.trigger_data else {}
+        self._ids = (str(claim.execution_id), str(claim.tenant_id), str(claim.workflow_id))
+        self._state = initial(plan, self._roots(), self._seed)
+        self._events: deque[Event] = deque()
+        self._inbox: deque[_Ended | Event] = deque()
+        self._arrived = anyio.Event()
+        self._starts: list[StartStep] = []
+        self._waits: dict[tuple[StepKey, int], runs.OpenWait] = {}
+        self._scopes: dict[StepKey, anyio.CancelScope] = {}
+        self._in_doubt: frozenset[tuple[StepKey, int]] = frozenset()
+        self._waited = claim.recovered
+
+    # --- from outside, by the worker ---------------------------------------------------------------------------------
+
+    def abandon(self) -> None:
+        """Stop at once and write nothing more: the run is no longer ours."""
+        self.owner.lost = True
+        self._scope.cancel()
+
+    def request_end(self, wake_seq: int, mark: str | None) -> None:
+        """The queue row was woken: take note, and act on its mark if it has one."""
+        self.wake_seq = wake_seq
+        if mark is not None and self.ended is None:
+            self._post(_end_event(msgspec.json.decode(mark), self._clock.now()))
+
+    def _post(self, item: _Ended | Event) -> None:
+        self._inbox.append(item)
+        self._arrived.set()
+
+    # --- life ---------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Walk until the run has ended, is parked, or is lost. Cancellation leaves all that is recorded as it is."""
+        with self._scope:
+            commands = await self._begin()
+            self._do(commands)
+            await self._turn()
+            if self.ended is None:
+                await self._live()
+            if self.ended is not None:
+                await self._journal.durable(self.owner)
+        await self._after()
+
+    async def _begin(self) -> list[Command]:
+        claim, plan = self.claim, self._plan
+        trigger = claim.trigger_node if claim.trigger_node in plan.index else default_trigger(plan, claim.trigger_type)
+        started = RunStarted(trigger, self._trigger, claim.started)
+        if claim.recovered:
+            records, self._waits = await self._load()
+            rebuilt = recover(plan, self._state, started, records)
+            self._state, commands, self._in_doubt = rebuilt.state, rebuilt.commands, rebuilt.in_doubt
+        else:
+            self._state, commands = advance(plan, self._state, (started,))
+        if plan.settings.timeout is not None:
+            self._journal.entry(self.owner).deadline = (claim.execution_id, claim.started + plan.settings.timeout)
+        if claim.end_requested is not None:
+            # Nothing is started any more: the mark comes before all that is outstanding.
+            self._state, ends = advance(
+                plan, self._state, (_end_event(_decode(claim.end_requested), self._clock.now()),)
+            )
+            return [command for command in commands if isinstance(command, SkipStep)] + ends
+        return commands
+
+    async def _load(
+        self,
+    ) -> tuple[dict[tuple[StepKey, int], StepRecord], dict[tuple[StepKey, int], runs.OpenWait]]:
+        """Read what is recorded, however long the database is away; the loss of the lease ends the waiting."""
+        session, execution_id = self._engine.session, self.claim.execution_id
+        while True:
+            try:
+                return await runs.recorded_steps(session, execution_id), await runs.open_waits(session, execution_id)
+            except Unavailable:
+                await anyio.sleep(RETRY_DELAY)
+
+    def _roots(self) -> Mapping[str, Json]:
+        claim = self.claim
+        return {
+            "trigger": self._trigger,
+            "env": {
+                "tenant_id": self._ids[1],
+                "execution_id": self._ids[0],
+                "workflow_id": self._ids[2],
+                "workflow_version": claim.workflow_version,
+                "started_at": format_instant(claim.started),
+            },
+            "vars": msgspec.json.decode(claim.vars) if claim.vars else {},
+        }
+
+    async def _turn(self) -> None:
+        """Feed the walk until no event is left; give the loop its turn now and then."""
+        turns = 0
+        while self._events:
+            events = list(self._events)
+            self._events.clear()
+            self._state, commands = advance(self._plan, self._state, events)
+            self._do(commands)
+            turns += 1
+            if turns % TURNS_BETWEEN_YIELDS == 0:
+                await anyio.lowlevel.checkpoint()
+
+    async def _live(self) -> None:
+        """Run tasks and wait for what comes, until the end or the parking."""
+        async with anyio.create_task_group() as tasks:
+            while self.ended is None:
+                self._launch(tasks)
+                due = min((wait.due for wait in self._waits.values()), default=None)
+                if due is not None and not self._scopes and not self._inbox and due - self._clock.now() > PARK_AFTER:
+                    await self._park(due)
+                    if self.parked or self.owner.lost or self.owner.rejected:
+                        break
+                await self._arrival(due)
+                self._take_arrivals()
+                self._fire_due()
+                await self._turn()
+            tasks.cancel_scope.cancel()
+
+    def _launch(self, tasks: TaskGroup) -> None:
+        starts, self._starts = self._starts, []
+        for command in starts:
+            node = self._plan.nodes[self._plan.index[command.step.node]]
+            scope = self._scopes[command.step] = anyio.CancelScope()
+            tasks.start_soon(self._run_task, node, command, scope)
+
+    async def _arrival(self, due: Instant | None) -> None:
+        """Wait until a report or an event is there, or the next wait is due."""
+        if self._inbox:
+            return
+        self._arrived = anyio.Event()
+        if due is None:
+            await self._arrived.wait()
+            return
+        with anyio.move_on_after(max(0.0, (due - self._clock.now()) / SECOND)):
+            await self._arrived.wait()
+
+    def _take_arrivals(self) -> None:
+        while self._inbox:
+            item = self._inbox.popleft()
+            if not isinstance(item, _Ended):
+                self._events.append(item)
+                continue
+            scope = self._scopes.pop(item.command.step, None)
+            if scope is None:
+                continue  # cancelled meanwhile, and recorded as such
+            if item.outcome is None:
+                self._record_skip(item.node, item.command.step, item.completed)
+                self._events.append(StepDeclined(item.command.step, item.completed))
+            else:
+                self._settle(item.node, item.command, item.outcome, item.input, item.started, item.completed)
+
+    def _fire_due(self) -> None:
+        now = self._clock.now()
+        for (step, attempt), wait in sorted(self._waits.items()):
+            if wait.due > now:
+                continue
+            del self._waits[step, attempt]
+            node = self._plan.nodes[self._plan.index[step.node]]
+            self._journal.entry(self.owner).closed_waits.append(self._row_id(step, attempt))
+            if wait.kind == "retry_backoff":
+                self._start(StartStep(step, attempt, wait.due))
+            elif wait.kind == "timeout":
+                error = StepError("timeout", "The step did not end within its timeout.")
+                self._settle(node, StartStep(step, attempt, now), Failed(error), None, now, now)
+            else:
+                self._settle(node, StartStep(step, attempt, now), Completed(wait.output), None, None, wait.due)
+
+    async def _park(self, due: Instant) -> None:
+        """Leave memory until `due`. What is recorded so far goes with it in one transaction."""
+        wait = min(self._waits.values(), key=lambda wait: (wait.due, wait.step))
+        entry = self._journal.entry(self.owner)
+        waiting_for = "retry_backoff" if wait.kind == "retry_backoff" else "timer"
+        entry.park = ParkRow(self.claim.execution_id, due, self.wake_seq, waiting_for)
+        self.owner.woken = False
+        await self._journal.durable(self.owner)
+        self.parked = not (self.owner.woken or self.owner.lost or self.owner.rejected)
+
+    async def give_up(self) -> None:
+        """End the run as failed because of a fault of the engine itself, found while it ran."""
+        if self.ended is None and not self.owner.lost:
+            error = StepError("internal_error", "The engine failed while it ran this execution; its log says why.")
+            self._record_end(EndRun(ExecutionState.FAILED, None, error, self._clock.now()))
+            await self._journal.durable(self.owner)
+
+    async def _after(self) -> None:
+        """What must be said when nothing runs any more: a refused record fails the run by itself."""
+        if self.owner.rejected is not None and not self.owner.lost:
+            refusal, self.owner.rejected = self.owner.rejected, None
+            now = self._clock.now()
+            error = StepError("record_rejected", f"Postgres refused to store a result of this run: {refusal}")
+            self._record_end(EndRun(ExecutionState.FAILED, None, error, now))
+            await self._journal.durable(self.owner)
+        if self.ended is not None and not self.owner.lost:
+            claim = self.claim
+            self._engine.telemetry.emit(
+                ExecutionFinished(
+                    self.ended.value, self._clock.now() - claim.created, max(0, claim.started - claim.created)
+                )
+            )
+
+    # --- commands -----------------------------------------------------------------------------------------------------
+
+    def _do(self, commands: list[Command]) -> None:
+        for command in commands:
+            match command:
+                case StartStep():
+                    self._start(command)
+                case SkipStep(step=step, at=at):
+                    self._record_skip(self._plan.nodes[self._plan.index[step.node]], step, at)
+                case CancelStep():
+                    self._cancel(command)
+                case EndRun():
+                    self._record_end(command)
+                case _:
+                    assert_never(command)
+
+    def _start(self, command: StartStep) -> None:
+        """Evaluate a pure node now; queue a task; keep a wait."""
+        step, attempt = command.step, command.attempt
+        node = self._plan.nodes[self._plan.index[step.node]]
+        if (step, attempt) in self._waits:
+            return  # recovered with its wait
+        if attempt > 1 and command.at > self._clock.now():
+            self._wait(node, step, attempt, "retry_backoff", command.at, None)
+            self._engine.telemetry.emit(StepRetried(node.type))
+            return
+        if (step, attempt) in self._in_doubt and node.in_doubt is InDoubt.FAIL:
+            error = StepError("worker_lost", "The worker died while this step ran, and it is not known what it did.")
+            self._settle(node, command, Failed(error), None, command.at, self._clock.now())
+        elif node.kind is NodeKind.TASK:
+            self._starts.append(command)
+        else:
+            self._evaluate(node, command)
+
+    def _evaluate(self, node: PlanNode, command: StartStep) -> None:
+        started = self._clock.now()
+        recorded: str | None = None
+        try:
+            scope = scope_of(self._plan, self._state, command.at)
+            if node.when is not None and not _is_true(node.when(scope)):
+                self._record_skip(node, command.step, started)
+                self._events.append(StepDeclined(command.step, started))
+                return
+            config = node.config.render(scope)
+            recorded = encode(node.config.record(config)) if config else None
+            outcome = self._engine.registry.node(node.type).evaluate(config, self._context(command))
+        except ExpressionError as error:
+            outcome = Failed(StepError(error.code, error.message))
+        except Unencodable as error:
+            outcome = Failed(StepError("type_error", f"The step's input can't be stored: {error}."))
+        self._settle(node, command, outcome, recorded, started, self._clock.now())
+
+    async def _run_task(self, node: PlanNode, command: StartStep, scope: anyio.CancelScope) -> None:
+        """One attempt of a task node: wait until its past is durable, then act, under the lease and the timeout."""
+        with scope:
+            await self._journal.durable(self.owner)
+            if self.owner.lost or self.owner.rejected:
+                return
+            started = self._clock.now()
+            recorded: str | None = None
+            outcome: Outcome | None = None
+            try:
+                expressions = scope_of(self._plan, self._state, command.at)
+                if node.when is None or _is_true(node.when(expressions)):
+                    config = node.config.render(expressions)
+                    recorded = encode(node.config.record(config))
+                    self._record_start(node, command, recorded, started)
+                    if node.in_doubt is not InDoubt.RETRY:
+                        await self._journal.durable(self.owner)
+                    self._engine.lease.check()
+                    outcome = await self._attempt(node, config, command)
+            except ExpressionError as error:
+                outcome = Failed(StepError(error.code, error.message))
+            except Unencodable as error:
+                outcome = Failed(StepError("type_error", f"The step's input can't be stored: {error}."))
+            self._post(_Ended(node, command, outcome, recorded, started, self._clock.now()))
+
+    async def _attempt(self, node: PlanNode, config: Mapping[str, Json], command: StartStep) -> Outcome:
+        """Run the node's own code. The one place where an exception becomes an outcome."""
+        timeout = node.timeout / SECOND if node.timeout is not None else None
+        with anyio.move_on_after(timeout) as deadline:
+            try:
+                outcome: Outcome = await self._engine.registry.node(node.type).run(config, self._context(command))
+            except (ExpressionError, Unencodable):
+                raise
+            except Exception as error:
+                _log.exception("node_crashed", node_type=node.type, node_id=node.id, execution_id=self._ids[0])
+                return Failed(StepError("node_crashed", f"The node type {node.type} failed: {type(error).__name__}."))
+            return outcome
+        assert deadline.cancelled_caught
+        return Failed(_timeout_error(node))
+
+    def _context(self, command: StartStep) -> NodeContext:
+        step = command.step
+        execution_id, tenant_id, workflow_id = self._ids
+        return NodeContext(
+            execution_id,
+            tenant_id,
+            workflow_id,
+            step.node,
+            step.path,
+            command.attempt,
+            command.at,
+            f"{execution_id}:{step.node}:{step.path}",
+            self._seed,
+            self._trigger,
+        )
+
+    def _settle(
+        self,
+        node: PlanNode,
+        command: StartStep,
+        outcome: Outcome,
+        recorded: str | None,
+        started: Instant | None,
+        completed: Instant,
+    ) -> None:
+        """Record what became of an attempt and tell the walk."""
+        step, attempt = command.step, command.attempt
+        match outcome:
+            case Completed():
+                try:
+                    output = encode(outcome.output)
+                    if len(output) > MAX_OUTPUT:
+                        raise Unencodable(f"it has {len(output)} bytes, at most {MAX_OUTPUT} are allowed")
+                except Unencodable as error:
+                    failed = Failed(StepError("record_rejected", f"The step's output can't be stored: {error}."))
+                    self._settle(node, command, failed, recorded, started, completed)
+                    return
+                self._record(
+                    node,
+                    step,
+                    attempt,
+                    StepState.COMPLETED,
+                    recorded,
+                    output,
+                    outcome.outcome,
+                    None,
+                    started,
+                    completed,
+                )
+                self._events.append(StepSucceeded(step, outcome.output, completed, outcome.outcome, outcome.stop))
+            case Failed(error=error):
+                bound = step_error_json(error, node.id, node.type, attempt, node.retry.max_attempts, completed)
+                output = _encode_bound(bound)
+                self._record(node, step, attempt, StepState.FAILED, recorded, output, None, error, started, completed)
+                self._events.append(StepFailed(step, attempt, error, completed))
+            case Suspended(due_at=due, output=output_when_due):
+                self._record(node, step, attempt, StepState.RUNNING, recorded, None, None, None, started, None)
+                kind = "timer"
+                if node.timeout is not None and completed + node.timeout < due:
+                    kind, due = "timeout", completed + node.timeout
+                self._wait(node, step, attempt, kind, due, output_when_due)
+            case _:
+                assert_never(outcome)
+
+    def _wait(self, node: PlanNode, step: StepKey, attempt: int, kind: str, due: Instant, output: Json) -> None:
+        self._waits[step, attempt] = runs.OpenWait(step, attempt, kind, due, output)
+        self._waited = True
+        row = WaitRow(
+            self._row_id(step, attempt),
+            self.claim.execution_id,
+            self.claim.tenant_id,
+            node.id,
+            step.path,
+            step.round,
+            attempt,
+            kind,
+            due,
+            encode(output),
+        )
+        self._journal.entry(self.owner).waits.append(row)
+
+    def _cancel(self, command: CancelStep) -> None:
+        step, attempt = command.step, command.attempt
+        node = self._plan.nodes[self._plan.index[step.node]]
+        scope = self._scopes.pop(step, None)
+        if scope is not None:
+            scope.cancel()
+        self._starts = [start for start in self._starts if start.step != step]
+        wait = self._waits.pop((step, attempt), None)
+        begun = scope is not None or (wait is not None and wait.kind != "retry_backoff")
+        if not begun and (step, attempt) not in self._in_doubt:
+            if attempt == 1:
+                self._record_skip(node, step, command.at)
+            return
+        error = StepError("cancelled", "The step was cancelled because the run ended.")
+        bound = _encode_bound(step_error_json(error, node.id, node.type, attempt, node.retry.max_attempts, command.at))
+        self._record(node, step, attempt, StepState.FAILED, None, bound, None, error, None, command.at)
+
+    # --- records ------------------------------------------------------------------------------------------------------
+
+    def _row_id(self, step: StepKey, attempt: int) -> UUID:
+        return as_uuid(step_id(self._seed, step, attempt))
+
+    def _record(
+        self,
+        node: PlanNode,
+        step: StepKey,
+        attempt: int,
+        state: StepState,
+        recorded: str | None,
+        output: str | None,
+        outcome: str | None,
+        error: StepError | None,
+        started: Instant | None,
+        completed: Instant | None,
+    ) -> None:
+        self._journal.step(
+            self.owner,
+            StepRow(
+                as_uuid(step_id(self._seed, step, attempt)),
+                self.claim.execution_id,
+                self.claim.tenant_id,
+                node.id,
+                node.type,
+                state.value,
+                recorded,
+                output,
+                outcome,
+                None if error is None else error.message,
+                None if error is None else error.code,
+                attempt - 1,
+                step.path,
+                step.round,
+                started,
+                completed,
+            ),
+        )
+        if completed is not None and started is not None:
+            self._engine.telemetry.emit(StepFinished(node.type, state.value, completed - started))
+
+    def _record_start(self, node: PlanNode, command: StartStep, recorded: str, started: Instant) -> None:
+        self._record(node, command.step, command.attempt, StepState.RUNNING, recorded, None, None, None, started, None)
+
+    def _record_skip(self, node: PlanNode, step: StepKey, at: Instant) -> None:
+        self._record(node, step, 1, StepState.SKIPPED, None, None, None, None, None, at)
+
+    def _record_end(self, command: EndRun) -> None:
+        status, error, output = command.status, command.error, None
+        if status is ExecutionState.COMPLETED:
+            try:
+                output = encode(command.output)
+            except Unencodable as refusal:
+                status = ExecutionState.FAILED
+                error = StepError("record_rejected", f"The run's output can't be stored: {refusal}.")
+        entry = self._journal.entry(self.owner)
+        entry.end = EndRow(
+            self.claim.execution_id,
+            status.value,
+            output,
+            None if error is None else error.message,
+            None if error is None else error.code,
+            command.at,
+            self._waited,
+        )
+        if status is ExecutionState.FAILED and error is not None:
+            self._report_failure(entry.outbox, error)
+        self.ended = status
+
+    def _report_failure(self, outbox: list[OutboxRow], error: StepError) -> None:
+        """Leave word for the workflow that the tenant named for failures; its own failures are not reported again."""
+        target = self._plan.settings.error_workflow
+        claim = self.claim
+        reported = claim.trigger_type == "event" and self._trigger.get("name") == ERROR_WORKFLOW_EVENT
+        if target is None or reported:
+            return
+        payload = {
+            "error_workflow": target,
+            "execution_id": self._ids[0],
+            "workflow_id": self._ids[2],
+            "workflow_version": claim.workflow_version,
+            "error": {"code": error.code, "message": error.message},
+        }
+        outbox.append(OutboxRow(claim.tenant_id, "error_workflow", encode(payload)))
+
+
+def _decode(text: str) -> Any:
+    return msgspec.json.decode(text)
+
+
+def _is_true(value: Json) -> bool:
+    if value is True or value is False:
+        return value
+    raise ExpressionError("type_error", "`when` must give true or false.")
+
+
+def _timeout_error(node: PlanNode) -> StepError:
+    return StepError("timeout", f"The step {node.id} did not end within its timeout.", classify("timeout"))
+
+
+def _encode_bound(bound: dict[str, Json]) -> str:
+    try:
+        return encode({"error": bound})
+    except Unencodable:
+        # What can't be stored of the details is left out; code and message are ours.
+        slim = {key: bound[key] for key in ("code", "message", "classification", "node_id", "node_type", "timestamp")}
+        return encode({"error": slim})
+
+
+def default_trigger(plan: Plan, trigger_type: str) -> str:
+    """The trigger node for a start that names none: the first of the fitting type, else the first."""
+    fitting = {"webhook": "webhook_trigger", "schedule": "schedule_trigger", "event": "event_trigger"}.get(
+        trigger_type, "manual_trigger"
+    )
+    nodes = [plan.nodes[index] for index in plan.triggers]
+    return next((node.id for node in nodes if node.type == fitting), nodes[0].id)
+
+
+def _end_event(mark: Mapping[str, Json], at: Instant) -> Event:
+    """Turn the mark on a queue row into what the walk understands."""
+    match mark.get("kind"):
+        case "timeout":
+            return RunFailed(StepError("timeout", "The run did not end within its timeout."), at)
+        case "worker_lost":
+            message = "Three workers died while they ran this execution, without progress; it is given up."
+            return RunFailed(StepError("worker_lost", message), at)
+        case kind:
+            raise ValueError(f"unknown mark on a queue row: {kind!r}")

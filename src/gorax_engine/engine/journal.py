@@ -1,0 +1,223 @@
+"""Group commit: what all executions of a worker have to say goes to Postgres in one transaction after another.
+
+While one flush is on its way the next one fills. Entries of one execution stay in order and are never split: what is
+recorded together is committed together. A flush that Postgres refuses for its data is divided until the guilty
+execution stands alone; that one fails, the others go on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+import anyio
+
+from gorax_engine.errors import Unavailable
+from gorax_engine.store import queue
+from gorax_engine.store.session import RecordRejected
+from gorax_engine.telemetry import FlushDone, Telemetry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from uuid import UUID
+
+    from gorax_engine.core.model import Instant
+    from gorax_engine.engine.lease import Lease
+    from gorax_engine.store.queue import EndRow, OutboxRow, ParkRow, StepRow, WaitRow
+    from gorax_engine.store.session import Session
+
+MAX_ROWS: Final = 2_000
+MAX_BYTES: Final = 4 * 1024 * 1024
+LINGER: Final = 0.02
+"""Seconds that rows may wait for company when nobody waits for them (starts of steps)."""
+RETRY_DELAY: Final = 0.1
+
+
+class Owner:
+    """An execution as the journal knows it: its fence, and whether it is still this worker's.
+
+    `lost` is set when the fence refused it; `rejected` when Postgres refused its rows (`on_void` is called for both);
+    `woken` when a park failed.
+    """
+
+    __slots__ = ("batch", "execution_id", "lost", "on_void", "rejected", "token", "woken")
+
+    def __init__(self, execution_id: UUID, token: int, on_void: Callable[[], None]) -> None:
+        self.execution_id = execution_id
+        self.token = token
+        self.on_void = on_void
+        self.lost = False
+        self.rejected: str | None = None
+        self.woken = False
+        self.batch: Batch | None = None
+
+
+class Entry:
+    """What one execution has to say in one batch."""
+
+    __slots__ = ("closed_waits", "deadline", "end", "outbox", "owner", "park", "steps", "waits")
+
+    def __init__(self, owner: Owner) -> None:
+        self.owner = owner
+        self.steps: dict[UUID, StepRow] = {}
+        self.waits: list[WaitRow] = []
+        self.closed_waits: list[UUID] = []
+        self.end: EndRow | None = None
+        self.park: ParkRow | None = None
+        self.deadline: tuple[UUID, Instant] | None = None
+        self.outbox: list[OutboxRow] = []
+
+
+class Batch:
+    """Entries that are committed together. `done` is set when they are durable, or void."""
+
+    __slots__ = ("bytes", "done", "entries", "rows")
+
+    def __init__(self) -> None:
+        self.entries: dict[UUID, Entry] = {}
+        self.done = anyio.Event()
+        self.rows = 0
+        self.bytes = 0
+
+    @property
+    def full(self) -> bool:
+        return self.rows >= MAX_ROWS or self.bytes >= MAX_BYTES
+
+
+class Journal:
+    """The one writer of a worker. `run` flushes until cancelled; the rest is called by executions, without waiting."""
+
+    def __init__(self, session: Session, lease: Lease, telemetry: Telemetry) -> None:
+        self._session = session
+        self._lease = lease
+        self._telemetry = telemetry
+        self._filling = Batch()
+        self._sealed: deque[Batch] = deque()
+        self._some = anyio.Event()
+        self._urgent = anyio.Event()
+
+    def entry(self, owner: Owner) -> Entry:
+        """Return the execution's entry in the batch that fills now."""
+        batch = self._filling
+        entry = batch.entries.get(owner.execution_id)
+        if entry is None:
+            if batch.full:
+                self._sealed.append(batch)
+                batch = self._filling = Batch()
+            entry = batch.entries[owner.execution_id] = Entry(owner)
+            owner.batch = batch
+            if len(batch.entries) == 1:
+                self._some.set()
+        return entry
+
+    def step(self, owner: Owner, row: StepRow) -> None:
+        """Record an attempt. The end of one whose start is not yet on its way replaces it: they become one row."""
+        self.entry(owner).steps[row.id] = row
+        batch = self._filling
+        batch.rows += 1
+        batch.bytes += len(row.input or "") + len(row.output or "")
+
+    def hurry(self) -> None:
+        """Somebody waits: flush as soon as the flush before is done."""
+        self._urgent.set()
+
+    async def durable(self, owner: Owner) -> None:
+        """Wait until all that the execution has recorded so far is committed; then look at `owner.lost` and the like."""
+        batch = owner.batch
+        if batch is not None and not batch.done.is_set():
+            self._urgent.set()
+            await batch.done.wait()
+
+    @property
+    def idle(self) -> bool:
+        """Is nothing recorded that is not yet durable?"""
+        return not self._filling.entries and not self._sealed
+
+    async def run(self) -> None:
+        """Flush until cancelled. Raises LeaseLost when the worker must stop."""
+        while True:
+            await self._some.wait()
+            if not self._sealed and not self._urgent.is_set():
+                with anyio.move_on_after(LINGER):
+                    await self._urgent.wait()
+            batch = self._next()
+            if batch is not None:
+                await self._commit(batch)
+
+    async def drain(self) -> None:
+        """Flush all that is recorded. For the end of a worker, after `run` is cancelled."""
+        while (batch := self._next()) is not None:
+            await self._commit(batch)
+
+    def _next(self) -> Batch | None:
+        if self._sealed:
+            return self._sealed.popleft()
+        batch = self._filling
+        self._filling = Batch()
+        self._some = anyio.Event()
+        self._urgent = anyio.Event()
+        return batch if batch.entries else None
+
+    async def _commit(self, batch: Batch) -> None:
+        try:
+            await self._write(list(batch.entries.values()))
+        finally:
+            # Also when it failed: whoever waits must look at what became of its execution, or be cancelled with us.
+            batch.done.set()
+            batch.entries = {}
+
+    async def _write(self, entries: list[Entry]) -> None:
+        """Write entries, without those that turn out stale; divide them when the data is refused."""
+        while entries:
+            try:
+                flushed = await self._send(entries)
+            except RecordRejected as refusal:
+                if len(entries) == 1:
+                    entries[0].owner.rejected = str(refusal)
+                    entries[0].owner.on_void()
+                    return
+                middle = len(entries) // 2
+                await self._write(entries[:middle])
+                entries = entries[middle:]
+                continue
+            if not flushed.stale:
+                woken = set(flushed.not_parked)
+                for entry in entries:
+                    if entry.park is not None and entry.owner.execution_id in woken:
+                        entry.owner.woken = True
+                return
+            stale = set(flushed.stale)
+            for entry in entries:
+                if entry.owner.execution_id in stale:
+                    entry.owner.lost = True
+                    entry.owner.on_void()
+            entries = [entry for entry in entries if not entry.owner.lost]
+
+    async def _send(self, entries: Sequence[Entry]) -> queue.Flushed:
+        """Send one flush, again and again while the database is away, until the lease is over."""
+        rows = _rows(entries)
+        while True:
+            self._lease.check()
+            began = time.monotonic()
+            try:
+                with anyio.fail_after(max(self._lease.remaining, 0.05)):
+                    flushed = await queue.flush(self._session, self._lease.worker_id, rows)
+            except (Unavailable, TimeoutError):
+                await anyio.sleep(RETRY_DELAY)
+                continue
+            self._telemetry.emit(FlushDone(len(rows.steps) + len(rows.ends), time.monotonic() - began))
+            return flushed
+
+
+def _rows(entries: Sequence[Entry]) -> queue.Flush:
+    return queue.Flush(
+        fence=[(entry.owner.execution_id, entry.owner.token) for entry in entries],
+        steps=[row for entry in entries for row in entry.steps.values()],
+        waits=[row for entry in entries for row in entry.waits],
+        closed_waits=[step_id for entry in entries for step_id in entry.closed_waits],
+        ends=[entry.end for entry in entries if entry.end is not None],
+        parks=[entry.park for entry in entries if entry.park is not None],
+        deadlines=[entry.deadline for entry in entries if entry.deadline is not None],
+        outbox=[row for entry in entries for row in entry.outbox],
+    )

@@ -1,0 +1,395 @@
+"""The verbs of the engine: start and cancel. Every way into the engine ends here.
+
+Starts that arrive together share one transaction and one commit. A start returns only after its commit: what was
+answered is never lost. In a process that also works, new runs are claimed by the same statement if there is room.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final, assert_never
+
+import anyio
+
+from gorax_engine.core.commands import CancelStep, EndRun, SkipStep, StartStep
+from gorax_engine.core.events import RunCancelled, RunStarted
+from gorax_engine.core.json_edge import Unencodable, encode
+from gorax_engine.core.model import Json, StepError
+from gorax_engine.core.policies import step_error_json
+from gorax_engine.core.states import ExecutionState, StepState
+from gorax_engine.core.step_ids import step_id
+from gorax_engine.core.walk import advance, initial, recover
+from gorax_engine.engine.execution import default_trigger
+from gorax_engine.engine.plans import UnsupportedVersion
+from gorax_engine.errors import Conflict, Forbidden, IdempotencyMismatch, MalformedInput, NotFound, Unavailable
+from gorax_engine.store import queue, runs
+from gorax_engine.store.queue import Cancellable, Claim, EndRow, StartRow, StartVerdict, StepRow, as_uuid
+from gorax_engine.store.session import LeaseLost, RecordRejected
+from gorax_engine.telemetry import ExecutionStarted, Telemetry, get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+    from gorax_engine.core.commands import Command
+    from gorax_engine.core.model import Instant, StepKey
+    from gorax_engine.core.plan import Plan, PlanNode
+    from gorax_engine.core.walk import StepRecord, WalkState
+    from gorax_engine.engine.plans import Plans
+    from gorax_engine.engine.worker import Worker
+    from gorax_engine.store.database import Database
+    from gorax_engine.store.session import Fetcher, Session
+
+MAX_GROUP: Final = 200
+RING_INTERVAL: Final = 0.01
+"""Seconds between two notifications of this process: a NOTIFY takes a lock that all commits share."""
+START_TIMEOUT: Final = 10.0
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class StartKey:
+    """What makes a start unique: the same key of the same kind starts once, until `ttl` is over.
+
+    `kind`: idempotency, delivery, occurrence, event or error_workflow. A repeat with another `body_hash` is refused.
+    """
+
+    kind: str
+    key: str
+    body_hash: bytes | None
+    ttl: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookDelivery:
+    """A delivery that starts a run; it becomes a row of `webhook_events` in the same transaction."""
+
+    webhook_id: UUID
+    method: str
+    path: str
+    query: dict[str, Json]
+    headers: dict[str, Json]
+    body: Json
+    raw_body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StartRequest:
+    """A start that was authorised. The version is chosen when it is written: the latest published one."""
+
+    tenant_id: UUID
+    workflow_id: UUID
+    trigger_type: str
+    trigger_data: dict[str, Json]
+    trigger_node: str | None = None
+    priority: int = 1
+    start_key: StartKey | None = None
+    started_by: UUID | None = None
+    delivery: WebhookDelivery | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A committed start. For a duplicate the ids are those of the first."""
+
+    execution_id: UUID
+    status: str
+    duplicate: bool
+    event_id: UUID | None
+
+
+class _Pending:
+    """One caller of `start` that waits for the commit."""
+
+    __slots__ = ("done", "failure", "request", "row", "verdict")
+
+    def __init__(self, request: StartRequest, row: StartRow) -> None:
+        self.request = request
+        self.row = row
+        self.done = anyio.Event()
+        self.verdict: StartVerdict | None = None
+        self.failure: Exception | None = None
+
+
+class Operations:
+    """The verbs. `run` commits starts in groups until cancelled; the verbs may be called by any task meanwhile."""
+
+    def __init__(
+        self, session: Session, database: Database, plans: Plans, telemetry: Telemetry, worker: Worker | None
+    ) -> None:
+        self._session = session
+        self._database = database
+        self._plans = plans
+        self._telemetry = telemetry
+        self._worker = worker
+        self._waiting: list[_Pending] = []
+        self._arrived = anyio.Event()
+        self._rang_at = 0.0
+
+    # --- start --------------------------------------------------------------------------------------------------------
+
+    async def start(self, request: StartRequest) -> Started:
+        """Start a run; return after its commit.
+
+        Raises NotFound (workflow_not_found, webhook_not_found), Conflict (not_published, workflow_inactive), Forbidden
+        (tenant_suspended), IdempotencyMismatch, MalformedInput (data that can't be stored), and Unavailable, after
+        which it is not known whether the run was started: the same key tells.
+        """
+        pending = _Pending(request, _row_of(request))
+        self._waiting.append(pending)
+        self._arrived.set()
+        with anyio.move_on_after(START_TIMEOUT):
+            await pending.done.wait()
+        if pending.failure is not None:
+            raise pending.failure
+        if pending.verdict is None:
+            if pending in self._waiting:
+                self._waiting.remove(pending)
+            raise Unavailable("The start could not be committed in time; try again.")
+        return self._answer(request, pending.verdict)
+
+    def _answer(self, request: StartRequest, verdict: StartVerdict) -> Started:
+        match verdict.verdict:
+            case "started" | "duplicate":
+                duplicate = verdict.verdict == "duplicate"
+                if not duplicate:
+                    self._telemetry.emit(ExecutionStarted(request.trigger_type))
+                status = ExecutionState.RUNNING if verdict.claimed else ExecutionState.PENDING
+                return Started(verdict.execution_id, status.value, duplicate, verdict.event_id)
+            case "mismatch":
+                raise IdempotencyMismatch("This idempotency key was used before with another body; use a new key.")
+            case "tenant_suspended":
+                raise Forbidden("The tenant is suspended; nothing can be started.", code="tenant_suspended")
+            case "not_published":
+                raise Conflict("The workflow has no published version; publish it first.", code="not_published")
+            case "workflow_inactive":
+                raise Conflict("The workflow is inactive; activate it first.", code="workflow_inactive")
+            case code:
+                raise NotFound("There is no such workflow." if code == "workflow_not_found" else "Not found.", code=code)
+
+    async def run(self) -> None:
+        """Commit what is waiting, group after group, until cancelled."""
+        while True:
+            await self._arrived.wait()
+            group = self._take_group()
+            if not self._waiting:
+                self._arrived = anyio.Event()
+            if group:
+                await self._commit(group)
+
+    def _take_group(self) -> list[_Pending]:
+        """Take who waits, each key once: two starts with one key go into two groups, so that the second finds the first."""
+        group: list[_Pending] = []
+        later: list[_Pending] = []
+        keys: set[tuple[UUID, str | None, str]] = set()
+        for pending in self._waiting:
+            row = pending.row
+            key = (row.tenant_id, row.key_kind, row.key) if row.key is not None else None
+            if len(group) >= MAX_GROUP or (key is not None and key in keys):
+                later.append(pending)
+                continue
+            if key is not None:
+                keys.add(key)
+            group.append(pending)
+        self._waiting = later
+        return group
+
+    async def _commit(self, group: Sequence[_Pending]) -> None:
+        """Write one group; if Postgres refuses its data, each alone, so that only the guilty one fails."""
+        try:
+            await self._write(group)
+        except RecordRejected as refusal:
+            if len(group) > 1:
+                for pending in group:
+                    await self._commit([pending])
+                return
+            _log.warning("start_rejected", sqlstate=refusal.sqlstate)
+            group[0].failure = MalformedInput("Postgres refused to store this input; it holds what JSONB can't.")
+        except (Unavailable, LeaseLost) as failure:
+            for pending in group:
+                pending.failure = Unavailable("The database can't be reached now; try again.")
+                pending.failure.__cause__ = failure
+        finally:
+            for pending in group:
+                pending.done.set()
+
+    async def _write(self, group: Sequence[_Pending]) -> None:
+        now = time.monotonic()
+        ring = now - self._rang_at >= RING_INTERVAL
+        worker_id, room = self._worker.reserve(len(group)) if self._worker is not None else (None, 0)
+        verdicts: Sequence[StartVerdict] = ()
+        try:
+            verdicts = await queue.start(
+                self._session, [pending.row for pending in group], worker_id=worker_id, room=room, ring=ring
+            )
+        finally:
+            if self._worker is not None and worker_id is not None:
+                self._worker.adopt(
+                    worker_id,
+                    room,
+                    [_claim(p.row, v) for p, v in zip(group, verdicts, strict=False) if v.claimed],
+                )
+        queued = False
+        for pending, verdict in zip(group, verdicts, strict=True):
+            pending.verdict = verdict
+            queued = queued or (verdict.verdict == "started" and not verdict.claimed)
+        if queued:
+            if ring:
+                self._rang_at = now
+            if self._worker is not None:
+                self._worker.ring()
+
+    # --- cancel -------------------------------------------------------------------------------------------------------
+
+    async def cancel(self, tenant_id: UUID, execution_id: UUID, reason: str) -> str:
+        """End a live run as cancelled, whoever owns it, and return the new status. Its worker lets go at once.
+
+        The transaction that ends it also records what its steps became. Raises NotFound and Conflict (already_ended).
+        """
+        async with self._database.worker() as connection:
+            run = await self._peek(connection, tenant_id, execution_id)
+            plan = await self._plan(run)
+            async with connection.transaction():
+                locked = await queue.lock_for_cancel(connection, tenant_id, execution_id)
+                if locked is None:
+                    raise Conflict("The execution has ended meanwhile.", code="already_ended")
+                records = await runs.recorded_steps(connection, execution_id)
+                steps: list[StepRow] = []
+                if plan is None:
+                    await queue.close_running_steps(connection, execution_id)
+                else:
+                    steps = _last_steps(tenant_id, execution_id, locked, plan, records)
+                error = StepError("cancelled", reason or "The execution was cancelled.")
+                end = EndRow(
+                    execution_id, ExecutionState.CANCELLED.value, None, error.message, error.code, locked.now, waited=True
+                )
+                await queue.record_end(connection, steps, end)
+        return ExecutionState.CANCELLED.value
+
+    async def _peek(self, connection: Fetcher, tenant_id: UUID, execution_id: UUID) -> tuple[UUID, int]:
+        status = await queue.execution_status(connection, tenant_id, execution_id)
+        if status is None:
+            raise NotFound("There is no such execution.", code="execution_not_found")
+        pinned = await queue.pinned_version(connection, tenant_id, execution_id)
+        if pinned is None:
+            raise Conflict(f"The execution has ended already: it is {status}.", code="already_ended")
+        return pinned
+
+    async def _plan(self, pinned: tuple[UUID, int]) -> Plan | None:
+        """The plan, or None if this process can't compile it: then only steps that were begun are recorded."""
+        try:
+            return await self._plans.get(*pinned)
+        except UnsupportedVersion:
+            return None
+
+
+def _row_of(request: StartRequest) -> StartRow:
+    key, delivery = request.start_key, request.delivery
+    try:
+        return StartRow(
+            request.tenant_id,
+            request.workflow_id,
+            request.trigger_type,
+            encode(request.trigger_data),
+            request.trigger_node,
+            request.priority,
+            request.started_by,
+            None if key is None else key.kind,
+            None if key is None else key.key,
+            None if key is None else key.body_hash,
+            None if key is None else round(key.ttl.total_seconds()),
+            None if delivery is None else delivery.webhook_id,
+            None if delivery is None else delivery.method,
+            None if delivery is None else delivery.path,
+            None if delivery is None else encode(delivery.query),
+            None if delivery is None else encode(delivery.headers),
+            None if delivery is None else encode(delivery.body),
+            None if delivery is None else delivery.raw_body,
+        )
+    except Unencodable as error:
+        raise MalformedInput(f"The input can't be stored: {error}.") from None
+
+
+def _claim(row: StartRow, verdict: StartVerdict) -> Claim:
+    return Claim(
+        verdict.execution_id,
+        row.tenant_id,
+        1,
+        0,
+        None,
+        False,
+        row.workflow_id,
+        verdict.workflow_version,
+        row.trigger_type,
+        row.trigger_node,
+        row.trigger_data,
+        verdict.vars,
+        verdict.started,
+        verdict.started,
+    )
+
+
+def _last_steps(
+    tenant_id: UUID,
+    execution_id: UUID,
+    run: Cancellable,
+    plan: Plan,
+    records: dict[tuple[StepKey, int], StepRecord],
+) -> list[StepRow]:
+    """What a cancelled run's steps became: those that ran are failed, those that never began are skipped."""
+    seed = execution_id.bytes
+    state: WalkState = initial(plan, {}, seed)
+    commands: list[Command]
+    if run.started is None:
+        state, commands = advance(plan, state, (RunCancelled(run.now),))
+    else:
+        trigger = run.trigger_node if run.trigger_node in plan.index else default_trigger(plan, run.trigger_type)
+        rebuilt = recover(plan, state, RunStarted(trigger, {}, run.started), records)
+        _, commands = advance(plan, rebuilt.state, (RunCancelled(run.now),))
+        commands = [command for command in rebuilt.commands if isinstance(command, SkipStep)] + commands
+    rows = []
+    ids = (tenant_id, execution_id)
+    for command in commands:
+        match command:
+            case CancelStep(step=step, attempt=attempt) if (step, attempt) in records:
+                error = StepError("cancelled", "The step was cancelled because the run ended.")
+                rows.append(_step_row(ids, plan.nodes[plan.index[step.node]], step, attempt, error, run.now))
+            case CancelStep(step=step, attempt=1) | SkipStep(step=step):
+                rows.append(_step_row(ids, plan.nodes[plan.index[step.node]], step, 1, None, run.now))
+            case CancelStep() | EndRun() | StartStep():
+                pass
+            case _:
+                assert_never(command)
+    return rows
+
+
+def _step_row(
+    run: tuple[UUID, UUID], node: PlanNode, step: StepKey, attempt: int, error: StepError | None, at: Instant
+) -> StepRow:
+    tenant_id, execution_id = run
+    bound = (
+        None
+        if error is None
+        else encode({"error": step_error_json(error, node.id, node.type, attempt, node.retry.max_attempts, at)})
+    )
+    return StepRow(
+        as_uuid(step_id(execution_id.bytes, step, attempt)),
+        execution_id,
+        tenant_id,
+        node.id,
+        node.type,
+        (StepState.SKIPPED if error is None else StepState.FAILED).value,
+        None,
+        bound,
+        None,
+        None if error is None else error.message,
+        None if error is None else error.code,
+        attempt - 1,
+        step.path,
+        step.round,
+        None,
+        at,
+    )

@@ -1,0 +1,386 @@
+"""A worker's lives: register, heartbeat, claim, run, sweep; when the lease is lost, drop everything and begin anew.
+
+One registration is one life (`_Life`): its journal, its executions and its lease end together. A worker that was
+stopped or cut off for longer than its lease finds out before it acts (`Lease.valid`), at its next flush (the fence) or
+heartbeat; it then forgets what it held, changes nothing, and registers as a new worker.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+from uuid import uuid4
+
+import anyio
+
+from gorax_engine.engine.clock import DatabaseClock
+from gorax_engine.engine.execution import Engine, Execution
+from gorax_engine.engine.journal import Journal, Owner
+from gorax_engine.engine.lease import Lease
+from gorax_engine.engine.plans import Plans
+from gorax_engine.errors import Unavailable
+from gorax_engine.core.model import SECOND
+from gorax_engine.store import queue, workers
+from gorax_engine.store.queue import ParkRow
+from gorax_engine.store.session import LeaseLost, open_session
+from gorax_engine.telemetry import ClaimDone, LeaseLostEvent, get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from uuid import UUID
+
+    from anyio.abc import TaskGroup
+
+    from gorax_engine.core.plan import Plan
+    from gorax_engine.core.states import ExecutionState
+    from gorax_engine.nodes.registry import NodeRegistry
+    from gorax_engine.store.queue import Claim
+    from gorax_engine.store.session import Session
+    from gorax_engine.telemetry import Telemetry
+
+CLAIM_BATCH: Final = 100
+CLAIM_PAUSE: Final = 0.005
+"""Seconds to let places come free together under load, rather than to claim one by one."""
+SWEEP_BATCH: Final = 1_000
+UNSUPPORTED_DELAY_US: Final = 30_000_000
+RELEASE_TIMEOUT: Final = 5.0
+RETRY_DELAY: Final = 0.5
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """How one worker runs; times in seconds."""
+
+    name: str
+    version: str
+    roles: Sequence[str]
+    slots: int
+    lease: float
+    heartbeat: float
+    poll: float
+    drain_timeout: float
+
+
+@dataclass(slots=True)
+class _Life:
+    """One registration and all that hangs on it."""
+
+    lease: Lease
+    engine: Engine
+    tasks: TaskGroup
+    plans: Plans
+    executions: dict[UUID, Execution] = field(default_factory=dict)
+    ended: anyio.Event = field(default_factory=anyio.Event)
+    held: int = 0
+    reserved: int = 0
+    saturated: bool = False
+    suspects: bool = False
+    alone: bool = False
+
+
+class Worker:
+    """Runs executions until it is told to drain. `room` and `adopt` let starts of this process be run at once."""
+
+    def __init__(
+        self,
+        options: WorkerOptions,
+        connect: tuple[str, str | None],
+        registry: NodeRegistry,
+        telemetry: Telemetry,
+        on_end: Callable[[UUID, ExecutionState], None],
+    ) -> None:
+        self._options = options
+        self._connect = connect
+        self._registry = registry
+        self._telemetry = telemetry
+        self._on_end = on_end
+        self._clock = DatabaseClock()
+        self._life: _Life | None = None
+        self._wake = anyio.Event()
+        self._marks = anyio.Event()
+        self._draining = False
+
+    # --- for the rest of the process ----------------------------------------------------------------------------------
+
+    def ring(self) -> None:
+        """There may be something to claim."""
+        self._wake.set()
+
+    def look_at_marks(self) -> None:
+        """A mark may have been set on a run that this worker holds."""
+        self._marks.set()
+
+    def drain(self) -> None:
+        """Stop claiming; `run` returns when all has ended or parked, or the drain timeout is over."""
+        self._draining = True
+        self._wake.set()
+
+    @property
+    def in_flight(self) -> int:
+        """How many executions are in memory."""
+        return self._life.held if self._life else 0
+
+    def reserve(self, most: int) -> tuple[UUID | None, int]:
+        """Set places aside for starts that are about to be written: (worker id, how many). Give them back by `adopt`."""
+        life = self._life
+        if life is None or self._draining or life.alone or not life.lease.valid:
+            return None, 0
+        room = min(most, self._free(life))
+        if room <= 0:
+            return None, 0
+        life.reserved += room
+        return life.lease.worker_id, room
+
+    def adopt(self, worker_id: UUID, reserved: int, claims: Sequence[Claim]) -> None:
+        """Run claims that a start made in this worker's name, and free the rest of what was reserved for them."""
+        life = self._life
+        if life is None or life.lease.worker_id != worker_id:
+            return  # that life is over; whoever rescues it finds the rows
+        life.reserved -= reserved
+        for claim in claims:
+            self._begin(life, claim)
+
+    # --- lives --------------------------------------------------------------------------------------------------------
+
+    async def run(self, *, ready: Callable[[], None]) -> None:
+        """Live until drained. `ready` is called once, after the first registration."""
+        async with AsyncExitStack() as stack:
+            dsn, role = self._connect
+            sessions = [await stack.enter_async_context(open_session(dsn, role)) for _ in range(4)]
+            while not self._draining:
+                try:
+                    await self._live(*sessions, ready=ready)
+                except* LeaseLost:
+                    self._telemetry.emit(LeaseLostEvent())
+                    _log.warning("lease_lost", worker=self._options.name)
+                except* Unavailable:
+                    await anyio.sleep(RETRY_DELAY)
+
+    async def _live(
+        self,
+        journal_session: Session,
+        claims: Session,
+        heartbeats: Session,
+        reads: Session,
+        *,
+        ready: Callable[[], None],
+    ) -> None:
+        options = self._options
+        lease = Lease(uuid4(), options.lease, time.monotonic())
+        asked = time.monotonic_ns()
+        now = await workers.register(
+            heartbeats,
+            lease.worker_id,
+            options.name,
+            options.version,
+            options.roles,
+            options.slots,
+            round(options.lease * 1000),
+        )
+        self._clock.synchronise(now, asked, time.monotonic_ns())
+        journal = Journal(journal_session, lease, self._telemetry)
+        engine = Engine(journal, lease, self._clock, self._registry, reads, self._telemetry)
+        try:
+            async with anyio.create_task_group() as outer:
+                outer.start_soon(self._heartbeat, lease, heartbeats)
+                outer.start_soon(self._watch_lease, lease)
+                outer.start_soon(journal.run)
+                async with anyio.create_task_group() as tasks:
+                    life = self._life = _Life(lease, engine, tasks, Plans(reads, self._registry))
+                    outer.start_soon(self._sweep, life, reads)
+                    outer.start_soon(self._follow_marks, life, heartbeats)
+                    ready()
+                    await self._claim(life, claims)
+                    # Drain: what has not ended or parked in time is cut off and given back.
+                    await self._until_empty(life)
+                    tasks.cancel_scope.cancel()
+                outer.cancel_scope.cancel()
+            with anyio.move_on_after(RELEASE_TIMEOUT, shield=True):
+                await journal.drain()
+        finally:
+            self._life = None
+            lost = lease.lost
+            lease.lost = True
+        if not lost:
+            await self._release(journal_session, lease)
+
+    async def _release(self, session: Session, lease: Lease) -> None:
+        with anyio.move_on_after(RELEASE_TIMEOUT, shield=True):
+            freed = await workers.release(session, lease.worker_id)
+            _log.info("worker_released", worker=self._options.name, executions=freed)
+
+    # --- lease --------------------------------------------------------------------------------------------------------
+
+    async def _heartbeat(self, lease: Lease, session: Session) -> None:
+        while True:
+            await anyio.sleep(min(self._options.heartbeat, lease.length / 3))
+            sent, asked = time.monotonic(), time.monotonic_ns()
+            try:
+                with anyio.fail_after(max(lease.remaining, 0.05)):
+                    now = await workers.heartbeat(session, lease.worker_id, draining=self._draining)
+            except (Unavailable, TimeoutError):
+                lease.check()
+                continue
+            if now is None:
+                lease.lost = True
+                raise LeaseLost("this worker was taken for dead")
+            self._clock.synchronise(now, asked, time.monotonic_ns())
+            lease.renew(sent)
+            self._marks.set()
+
+    async def _watch_lease(self, lease: Lease) -> None:
+        """End this life the moment the lease can't be trusted any more, even if nothing else notices."""
+        while True:
+            lease.check()
+            await anyio.sleep(max(lease.remaining, 0.01))
+
+    async def _follow_marks(self, life: _Life, session: Session) -> None:
+        """Learn from the queue rows what was asked of our runs, and which are no longer ours."""
+        while True:
+            await self._marks.wait()
+            self._marks = anyio.Event()
+            before = dict(life.executions)
+            try:
+                held = {row.execution_id: row for row in await workers.owned(session, life.lease.worker_id)}
+            except Unavailable:
+                continue
+            for execution_id, execution in before.items():
+                row = held.get(execution_id)
+                if row is None or row.token != execution.owner.token:
+                    if execution.ended is None and not execution.parked:
+                        execution.abandon()
+                elif row.wake_seq != execution.wake_seq:
+                    execution.request_end(row.wake_seq, row.end_requested)
+
+    # --- claim and run ------------------------------------------------------------------------------------------------
+
+    def _free(self, life: _Life) -> int:
+        return self._options.slots - life.held - life.reserved
+
+    async def _claim(self, life: _Life, session: Session) -> None:
+        """Claim up to the free places, at every ring and poll, until drained."""
+        while not self._draining:
+            self._wake = anyio.Event()
+            wanted = min(self._free(life), CLAIM_BATCH)
+            claimed = await self._claim_some(life, session, wanted) if wanted > 0 else 0
+            # With all places filled there may be more: the end of a run rings. Else only a hint or the poll does.
+            life.saturated = claimed == wanted or wanted <= 0
+            if claimed == wanted and self._free(life) > 0:
+                await anyio.lowlevel.checkpoint()
+                continue
+            with anyio.move_on_after(self._options.poll):
+                await self._wake.wait()
+                if life.saturated:
+                    await anyio.sleep(CLAIM_PAUSE)
+
+    async def _claim_some(self, life: _Life, session: Session, wanted: int) -> int:
+        life.reserved += wanted
+        began = time.monotonic()
+        try:
+            claims = await queue.claim(session, life.lease.worker_id, wanted)
+        except Unavailable:
+            await anyio.sleep(RETRY_DELAY)
+            return 0
+        finally:
+            life.reserved -= wanted
+        self._telemetry.emit(ClaimDone(len(claims), time.monotonic() - began))
+        for claim in claims:
+            self._begin(life, claim)
+        if life.suspects and not claims:
+            life.suspects = False
+            await self._run_suspect(life, session)
+        return len(claims)
+
+    async def _run_suspect(self, life: _Life, session: Session) -> None:
+        """Run one execution that has lost two workers with nothing else in this process, so that only it can fall."""
+        life.alone = True
+        try:
+            await self._until_empty(life)
+            for claim in await queue.claim(session, life.lease.worker_id, 1, suspects=True):
+                _log.warning("suspect_runs_alone", execution_id=str(claim.execution_id))
+                self._begin(life, claim)
+            await self._until_empty(life)
+        except Unavailable:
+            await anyio.sleep(RETRY_DELAY)
+        finally:
+            life.alone = False
+
+    async def _until_empty(self, life: _Life) -> None:
+        with anyio.move_on_after(self._options.drain_timeout):
+            while life.held or life.reserved or not life.engine.journal.idle:
+                life.ended = anyio.Event()
+                with anyio.move_on_after(self._options.poll):
+                    await life.ended.wait()
+
+    def _begin(self, life: _Life, claim: Claim) -> None:
+        life.held += 1
+        life.tasks.start_soon(self._run, life, claim)
+
+    async def _run(self, life: _Life, claim: Claim) -> None:
+        """Run one claim from the plan to the end. A fault of the engine itself fails this run and no other."""
+        try:
+            plan = life.plans.cached(claim.workflow_id, claim.workflow_version)
+            if plan is None:
+                plan = await self._load_plan(life, claim)
+            if plan is None:
+                return
+            execution = life.executions[claim.execution_id] = Execution(claim, plan, life.engine)
+            try:
+                await execution.run()
+            except Exception:
+                _log.exception("execution_crashed", execution_id=str(claim.execution_id))
+                await execution.give_up()
+            if execution.ended is not None and not execution.owner.lost:
+                self._on_end(claim.execution_id, execution.ended)
+        finally:
+            life.executions.pop(claim.execution_id, None)
+            life.held -= 1
+            life.ended.set()
+            if life.saturated:
+                self._wake.set()
+
+    async def _load_plan(self, life: _Life, claim: Claim) -> Plan | None:
+        """Get the plan, however long the database is away; park a run that this worker can't compile."""
+        while True:
+            try:
+                return await life.plans.get(claim.workflow_id, claim.workflow_version)
+            except Unavailable:
+                await anyio.sleep(RETRY_DELAY)
+            except UnsupportedVersion as reason:
+                _log.error("version_unsupported", execution_id=str(claim.execution_id), reason=str(reason))
+                owner = Owner(claim.execution_id, claim.token, lambda: None)
+                due = self._clock.now() + UNSUPPORTED_DELAY_US
+                life.engine.journal.entry(owner).park = ParkRow(
+                    claim.execution_id, due, claim.wake_seq, "version_unsupported"
+                )
+                await life.engine.journal.durable(owner)
+                return None
+
+    # --- sweep --------------------------------------------------------------------------------------------------------
+
+    async def _sweep(self, life: _Life, session: Session) -> None:
+        """Act on due timers, passed deadlines and dead workers: at every poll, and when the next timer is due."""
+        delay = 0.0
+        while True:
+            await anyio.sleep(delay)
+            delay = self._options.poll
+            try:
+                swept = await queue.sweep(session, SWEEP_BATCH)
+            except Unavailable:
+                continue
+            life.suspects = swept.suspects
+            if swept.rescued or swept.lost_workers:
+                _log.warning("workers_rescued", workers=list(swept.lost_workers), executions=swept.rescued)
+                self._telemetry.emit(ExecutionRescued(swept.rescued))
+            if swept.quarantined:
+                self._telemetry.emit(ExecutionQuarantined(swept.quarantined))
+            if swept.timers or swept.deadlines or swept.rescued or swept.suspects:
+                self._wake.set()
+            if swept.timers == SWEEP_BATCH:
+                delay = 0.0
+            elif swept.next_due is not None:
+                delay = min(delay, max(0.01, (swept.next_due - self._clock.now()) / SECOND))

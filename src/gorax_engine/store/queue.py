@@ -1,0 +1,283 @@
+"""The queue, the claims and the journal's flush, as statements over one Session each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from uuid import UUID
+
+from asyncpg.pgproto.pgproto import UUID as DriverUUID
+
+from gorax_engine.store import queries
+
+if TYPE_CHECKING:
+    from gorax_engine.core.model import Instant
+    from gorax_engine.store.session import Fetcher, Session
+
+_SQL: Final = queries.load("queue")
+
+
+def as_uuid(raw: bytes) -> UUID:
+    """Return 16 bytes as the driver's own UUID, which it encodes without a detour."""
+    return DriverUUID(raw)
+
+
+class StepRow(NamedTuple):
+    """One attempt of a step as `gorax_flush` takes it. Times in microseconds; JSON as text."""
+
+    id: UUID
+    execution_id: UUID
+    tenant_id: UUID
+    node_id: str
+    node_type: str
+    status: str
+    input: str | None
+    output: str | None
+    outcome: str | None
+    error_message: str | None
+    error_code: str | None
+    retry_count: int
+    path: str
+    round: int
+    started: Instant | None
+    completed: Instant | None
+
+
+class WaitRow(NamedTuple):
+    """A wait of a step. `kind` is timer or retry_backoff."""
+
+    step_id: UUID
+    execution_id: UUID
+    tenant_id: UUID
+    node_id: str
+    path: str
+    round: int
+    attempt: int
+    kind: str
+    due: Instant
+    output: str | None
+
+
+class EndRow(NamedTuple):
+    """The end of a run. `waited` says that it may have rows in `waits` to close."""
+
+    execution_id: UUID
+    status: str
+    output: str | None
+    error_message: str | None
+    error_code: str | None
+    completed: Instant
+    waited: bool
+
+
+class ParkRow(NamedTuple):
+    """A run that leaves memory until `due`, unless it was woken since `wake_seq`."""
+
+    execution_id: UUID
+    due: Instant
+    wake_seq: int
+    waiting_for: str
+
+
+class OutboxRow(NamedTuple):
+    """Something to be done after the end of a run, committed with it."""
+
+    tenant_id: UUID
+    kind: str
+    payload: str
+
+
+class StartRow(NamedTuple):
+    """One start as `gorax_start_executions` takes it; JSON as text."""
+
+    tenant_id: UUID
+    workflow_id: UUID
+    trigger_type: str
+    trigger_data: str
+    trigger_node: str | None
+    priority: int
+    started_by: UUID | None
+    key_kind: str | None
+    key: str | None
+    body_hash: bytes | None
+    key_ttl: int | None
+    webhook_id: UUID | None
+    method: str | None
+    path: str | None
+    query: str | None
+    headers: str | None
+    body: str | None
+    raw_body: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class StartVerdict:
+    """What became of one start. `claimed` means that the caller's worker owns it already, with token 1."""
+
+    verdict: str
+    execution_id: UUID
+    event_id: UUID | None
+    claimed: bool
+    workflow_version: int
+    started: Instant
+    vars: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A run that this worker owns: the fence (`token`), and all that is needed to walk it."""
+
+    execution_id: UUID
+    tenant_id: UUID
+    token: int
+    wake_seq: int
+    end_requested: str | None
+    recovered: bool
+    workflow_id: UUID
+    workflow_version: int
+    trigger_type: str
+    trigger_node: str | None
+    trigger_data: str
+    vars: str | None
+    created: Instant
+    started: Instant
+
+
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """The rows of one flush. `fence` are (execution, token) of every run that has a row in it."""
+
+    fence: Sequence[tuple[UUID, int]]
+    steps: Sequence[StepRow] = ()
+    waits: Sequence[WaitRow] = ()
+    closed_waits: Sequence[UUID] = ()
+    ends: Sequence[EndRow] = ()
+    parks: Sequence[ParkRow] = ()
+    deadlines: Sequence[tuple[UUID, Instant]] = ()
+    outbox: Sequence[OutboxRow] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Flushed:
+    """`stale` runs are no longer this worker's (then nothing was written); `not_parked` ones were woken meanwhile."""
+
+    stale: Sequence[UUID]
+    not_parked: Sequence[UUID]
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What one sweep did and saw: runs that must run alone (`suspects`), and when the next parked run is due."""
+
+    timers: int
+    deadlines: int
+    rescued: int
+    quarantined: int
+    lost_workers: Sequence[str]
+    suspects: bool
+    next_due: Instant | None
+
+
+def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[tuple[Any, ...]]:
+    return list(zip(*rows, strict=True)) if rows else [()] * width
+
+
+async def start(
+    session: Session, rows: Sequence[StartRow], *, worker_id: UUID | None, room: int, ring: bool
+) -> list[StartVerdict]:
+    """Write a group of starts in one transaction; claim up to `room` of them for `worker_id`. `ring` wakes others."""
+    records = await session.fetch(_SQL.start, worker_id, room, *_columns(rows, len(StartRow._fields)), ring)
+    return [StartVerdict(*list(record.values())[1:]) for record in records]
+
+
+async def claim(session: Session, worker_id: UUID, limit: int, *, suspects: bool = False) -> list[Claim]:
+    """Claim up to `limit` ready runs; with `suspects`, only those that must run alone. Raises LeaseLost."""
+    return [Claim(*record.values()) for record in await session.fetch(_SQL.claim, worker_id, limit, suspects)]
+
+
+async def flush(session: Session, worker_id: UUID, rows: Flush) -> Flushed:
+    """Write one flush behind the fence. Raises LeaseLost, RecordRejected or Unavailable (outcome unknown)."""
+    ids, tokens = _columns(rows.fence, 2)
+    closing = [end.execution_id for end in rows.ends if end.waited]
+    (record,) = await session.fetch(
+        _SQL.flush,
+        worker_id,
+        ids,
+        tokens,
+        *_columns(rows.steps, len(StepRow._fields)),
+        *_wait_columns(rows.waits),
+        rows.closed_waits,
+        *_columns(rows.ends, len(EndRow._fields))[:-1],
+        closing,
+        *_columns(rows.parks, len(ParkRow._fields)),
+        *_columns(rows.deadlines, 2),
+        *_columns(rows.outbox, len(OutboxRow._fields)),
+    )
+    return Flushed(record["stale"] or (), record["not_parked"] or ())
+
+
+def _wait_columns(waits: Sequence[WaitRow]) -> list[tuple[Any, ...]]:
+    return _columns(waits, len(WaitRow._fields))
+
+
+@dataclass(frozen=True, slots=True)
+class Cancellable:
+    """A live run whose queue row is locked by the caller's transaction."""
+
+    owner: UUID | None
+    token: int
+    wake_seq: int
+    workflow_id: UUID
+    workflow_version: int
+    trigger_type: str
+    trigger_node: str | None
+    trigger_data: str
+    started: Instant | None
+    created: Instant
+    now: Instant
+
+
+async def lock_for_cancel(connection: Fetcher, tenant_id: UUID, execution_id: UUID) -> Cancellable | None:
+    """Lock a live run of the tenant for ending it; None if it has ended or is not there."""
+    rows = await connection.fetch(_SQL.lock_for_cancel, execution_id, tenant_id)
+    return Cancellable(*rows[0].values()) if rows else None
+
+
+async def execution_status(connection: Fetcher, tenant_id: UUID, execution_id: UUID) -> str | None:
+    """Return the state of a run of the tenant, None if there is no such run."""
+    rows = await connection.fetch(_SQL.execution_status, execution_id, tenant_id)
+    return str(rows[0]["status"]) if rows else None
+
+
+async def pinned_version(connection: Fetcher, tenant_id: UUID, execution_id: UUID) -> tuple[UUID, int] | None:
+    """Return the workflow and version of a live run of the tenant, None if it has ended."""
+    rows = await connection.fetch(_SQL.pinned_version, execution_id, tenant_id)
+    return (rows[0]["workflow_id"], rows[0]["workflow_version"]) if rows else None
+
+
+async def close_running_steps(connection: Fetcher, execution_id: UUID) -> None:
+    """Mark every step that runs as failed with code `cancelled`: for a run whose graph can't be read here."""
+    await connection.fetch(_SQL.close_running_steps, execution_id)
+
+
+async def record_end(connection: Fetcher, steps: Sequence[StepRow], end: EndRow) -> None:
+    """End a run whose queue row the caller's transaction has locked, with the last records of its steps."""
+    if steps:
+        await connection.fetch(_SQL.record_steps, *_columns(steps, len(StepRow._fields)))
+    await connection.fetch(_SQL.record_ends, *_columns((end,), len(EndRow._fields))[:-1])
+    await connection.fetch(_SQL.close_waits, end.execution_id)
+
+
+async def sweep(session: Session, limit: int) -> Swept:
+    """Make due timers ready, mark passed deadlines, rescue the runs of dead workers."""
+    (record,) = await session.fetch(_SQL.sweep, limit)
+    return Swept(
+        record["timers"],
+        record["deadlines"],
+        record["rescued"],
+        record["quarantined"],
+        record["lost_workers"] or (),
+        record["suspects"],
+        record["next_due_us"],
+    )

@@ -1,0 +1,149 @@
+-- Flush: records what a worker's executions have to say, in one transaction, behind the fence.
+--
+-- The fence: the worker's own row must still exist (taken FOR KEY SHARE: heartbeats go on, a rescuer waits), else the
+-- whole flush fails with GX001. Every execution's queue row must still carry the worker and the token of its claim;
+-- if some don't, nothing is written and their ids come back as stale: the caller drops those and sends the rest again.
+-- Queue rows are locked first and in id order, as every transaction does that changes an execution.
+--
+-- Idempotent: step ids are derived from what they record, so a flush that is sent again after an unknown commit writes
+-- the same rows; an ended or parked execution of it comes back as stale. Times are microseconds since the epoch.
+--
+-- A park succeeds only while wake_seq is what the worker last saw; those that were woken come back in not_parked.
+CREATE OR REPLACE FUNCTION gorax_flush(
+    p_worker uuid,
+    p_ids uuid[],
+    p_tokens bigint[],
+    s_id uuid[],
+    s_execution uuid[],
+    s_tenant uuid[],
+    s_node text[],
+    s_type text[],
+    s_status text[],
+    s_input text[],
+    s_output text[],
+    s_outcome text[],
+    s_error text[],
+    s_code text[],
+    s_retry integer[],
+    s_path text[],
+    s_round integer[],
+    s_started bigint[],
+    s_completed bigint[],
+    w_step uuid[],
+    w_execution uuid[],
+    w_tenant uuid[],
+    w_node text[],
+    w_path text[],
+    w_round integer[],
+    w_attempt integer[],
+    w_kind text[],
+    w_due bigint[],
+    w_output text[],
+    w_closed uuid[],
+    e_id uuid[],
+    e_status text[],
+    e_output text[],
+    e_error text[],
+    e_code text[],
+    e_completed bigint[],
+    e_waited uuid[],
+    k_id uuid[],
+    k_due bigint[],
+    k_wake_seq bigint[],
+    k_waiting_for text[],
+    d_id uuid[],
+    d_at bigint[],
+    o_tenant uuid[],
+    o_kind text[],
+    o_payload text[],
+    OUT stale uuid[],
+    OUT not_parked uuid[]
+)
+LANGUAGE plpgsql
+AS $function$
+DECLARE
+    v_live uuid[];
+    v_crashed boolean;
+BEGIN
+    PERFORM 1 FROM workers w WHERE w.id = p_worker FOR KEY SHARE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'the worker''s lease is lost' USING ERRCODE = 'GX001';
+    END IF;
+
+    SELECT array_agg(l.id), bool_or(l.crashes > 0) INTO v_live, v_crashed
+      FROM (
+          SELECT q.execution_id AS id, q.crashes
+            FROM execution_queue q
+            JOIN unnest(p_ids, p_tokens) AS a (id, token) ON q.execution_id = a.id
+           WHERE q.owner = p_worker AND q.token = a.token
+           ORDER BY q.execution_id
+             FOR UPDATE OF q
+      ) l;
+    IF coalesce(cardinality(v_live), 0) < cardinality(p_ids) THEN
+        stale := ARRAY(SELECT a FROM unnest(p_ids) AS a WHERE a <> ALL (coalesce(v_live, '{}')));
+        RETURN;
+    END IF;
+
+    IF cardinality(s_id) > 0 THEN
+        PERFORM gorax_record_steps(
+            s_id, s_execution, s_tenant, s_node, s_type, s_status, s_input, s_output, s_outcome, s_error, s_code, s_retry,
+            s_path, s_round, s_started, s_completed
+        );
+        IF v_crashed THEN
+            -- Progress is an attempt that ended: the start of the step that kills its workers must not clear the count.
+            UPDATE execution_queue q SET crashes = 0
+             WHERE q.crashes > 0 AND q.end_requested IS NULL
+               AND q.execution_id IN (
+                   SELECT a.execution FROM unnest(s_execution, s_status) AS a (execution, status)
+                    WHERE a.status <> 'running'
+               );
+        END IF;
+    END IF;
+
+    IF cardinality(w_closed) > 0 THEN
+        DELETE FROM waits w WHERE w.step_id = ANY (w_closed);
+    END IF;
+    IF cardinality(w_step) > 0 THEN
+        INSERT INTO waits (
+            step_id, tenant_id, execution_id, node_id, iteration_path, round, attempt, kind, due_at, output
+        )
+        SELECT a.step, a.tenant, a.execution, a.node, a.path, a.round, a.attempt, a.kind,
+               timestamptz 'epoch' + a.due * interval '1 microsecond', a.output::jsonb
+          FROM unnest(w_step, w_tenant, w_execution, w_node, w_path, w_round, w_attempt, w_kind, w_due, w_output)
+               AS a (step, tenant, execution, node, path, round, attempt, kind, due, output)
+        ON CONFLICT (step_id) DO NOTHING;
+    END IF;
+
+    IF cardinality(d_id) > 0 THEN
+        UPDATE execution_queue q SET deadline_at = timestamptz 'epoch' + a.at * interval '1 microsecond'
+          FROM unnest(d_id, d_at) AS a (id, at) WHERE q.execution_id = a.id;
+    END IF;
+
+    IF cardinality(e_id) > 0 THEN
+        PERFORM gorax_record_ends(e_id, e_status, e_output, e_error, e_code, e_completed);
+        IF cardinality(e_waited) > 0 THEN
+            DELETE FROM waits w WHERE w.execution_id = ANY (e_waited);
+        END IF;
+    END IF;
+
+    IF cardinality(o_tenant) > 0 THEN
+        INSERT INTO outbox (tenant_id, kind, payload)
+        SELECT a.tenant, a.kind, a.payload::jsonb FROM unnest(o_tenant, o_kind, o_payload) AS a (tenant, kind, payload);
+    END IF;
+
+    IF cardinality(k_id) > 0 THEN
+        WITH parked AS (
+            UPDATE execution_queue q
+               SET owner = NULL, ready_at = NULL, due_at = timestamptz 'epoch' + a.due * interval '1 microsecond'
+              FROM unnest(k_id, k_due, k_wake_seq) AS a (id, due, wake_seq)
+             WHERE q.execution_id = a.id AND q.wake_seq = a.wake_seq
+            RETURNING q.execution_id
+        ), told AS (
+            UPDATE executions e SET waiting_for = a.waiting_for
+              FROM unnest(k_id, k_waiting_for) AS a (id, waiting_for)
+             WHERE e.id = a.id AND a.id IN (SELECT p.execution_id FROM parked p)
+        )
+        SELECT array_agg(a) INTO not_parked FROM unnest(k_id) AS a WHERE a NOT IN (SELECT p.execution_id FROM parked p);
+    END IF;
+END
+$function$;

@@ -1,0 +1,79 @@
+-- name: start
+-- Accept a group of starts; see functions/gorax_start_executions.sql.
+SELECT ordinal, verdict, execution_id, event_id, claimed, workflow_version, started_us, vars
+FROM gorax_start_executions(
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21
+) ORDER BY ordinal;
+
+-- name: claim
+-- Claim ready runs; see functions/gorax_claim.sql.
+SELECT * FROM gorax_claim($1, $2, $3);
+
+-- name: flush
+-- Record what executions have to say; see functions/gorax_flush.sql.
+SELECT stale, not_parked FROM gorax_flush(
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25,
+    $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40, $41, $42, $43, $44, $45, $46
+);
+
+-- name: sweep
+-- Timers, deadlines and dead workers; see functions/gorax_sweep.sql.
+SELECT timers, deadlines, rescued, quarantined, lost_workers, suspects, next_due_us FROM gorax_sweep($1);
+
+-- name: recorded_steps
+-- Every attempt that is recorded of a run, for rebuilding it. Times are microseconds since the epoch.
+SELECT node_id, iteration_path, round, retry_count, status, output_data::text AS output_data, outcome, error_message,
+       error_code, (extract(epoch FROM started_at) * 1000000)::bigint AS started_us,
+       (extract(epoch FROM completed_at) * 1000000)::bigint AS completed_us
+FROM step_executions WHERE execution_id = $1 AND id >= gorax_uuid7_floor(gorax_uuid7_time($1))
+ AND id < gorax_uuid7_floor(gorax_uuid7_time($1) + interval '1 millisecond')
+ORDER BY retry_count;
+
+-- name: open_waits
+-- What a run waits for.
+SELECT step_id, node_id, iteration_path, round, attempt, kind, (extract(epoch FROM due_at) * 1000000)::bigint AS due_us,
+       output::text AS output
+FROM waits WHERE execution_id = $1;
+
+-- name: definition
+-- The snapshot that an execution is pinned to.
+SELECT v.definition::text AS definition FROM workflow_versions v WHERE v.workflow_id = $1 AND v.version = $2;
+
+-- name: lock_for_cancel
+-- The mutex of a live run, and what is needed to end it. No row: the run has ended, or is not of this tenant.
+SELECT q.owner, q.token, q.wake_seq, e.workflow_id, e.workflow_version, e.trigger_type, e.trigger_node,
+       e.trigger_data::text AS trigger_data, (extract(epoch FROM e.started_at) * 1000000)::bigint AS started_us,
+       (extract(epoch FROM e.created_at) * 1000000)::bigint AS created_us,
+       (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now_us
+FROM execution_queue q JOIN executions e ON e.id = q.execution_id
+WHERE q.execution_id = $1 AND e.id = $1 AND q.tenant_id = $2
+FOR UPDATE OF q;
+
+-- name: execution_status
+-- The state of a run of this tenant, by id.
+SELECT status FROM executions WHERE id = $1 AND tenant_id = $2;
+
+-- name: record_steps
+-- See functions/gorax_record_steps.sql.
+SELECT gorax_record_steps($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16);
+
+-- name: record_ends
+-- See functions/gorax_record_ends.sql; the owner, if there is one, is told to let go.
+SELECT gorax_record_ends($1, $2, $3, $4, $5, $6), pg_notify('gorax_wake', '');
+
+-- name: close_waits
+-- All waits of a run that has ended.
+DELETE FROM waits WHERE execution_id = $1;
+
+-- name: pinned_version
+-- The version that a live run is pinned to.
+SELECT e.workflow_id, e.workflow_version
+FROM execution_queue q JOIN executions e ON e.id = q.execution_id
+WHERE q.execution_id = $1 AND e.id = $1 AND q.tenant_id = $2;
+
+-- name: close_running_steps
+-- For the end of a run whose graph this process can't read.
+UPDATE step_executions
+SET status = 'failed', error_code = 'cancelled', error_message = 'The step was cancelled because the run ended.',
+    completed_at = clock_timestamp()
+WHERE execution_id = $1 AND status IN ('pending', 'running');

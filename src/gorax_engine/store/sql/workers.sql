@@ -1,0 +1,26 @@
+-- name: register
+-- A new row for every registration: the id is the incarnation, so an earlier life of the process can't be mistaken.
+INSERT INTO workers (id, name, version, roles, slots, lease_ms) VALUES ($1, $2, $3, $4, $5, $6)
+RETURNING (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now_us;
+
+-- name: heartbeat
+-- No row: the worker was taken for dead and rescued. Returns the database's clock.
+UPDATE workers SET heartbeat_at = clock_timestamp(), draining = $2 WHERE id = $1
+RETURNING (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now_us;
+
+-- name: owned
+-- What the worker holds, and the marks that were set meanwhile.
+SELECT execution_id, token, wake_seq, end_requested::text AS end_requested FROM execution_queue WHERE owner = $1;
+
+-- name: release
+-- Gives back everything a draining worker still holds, and signs off. Nothing is counted as a crash.
+WITH gone AS (
+    DELETE FROM workers WHERE id = $1 RETURNING id
+), held AS MATERIALIZED (
+    SELECT q.execution_id FROM execution_queue q JOIN gone g ON q.owner = g.id ORDER BY q.execution_id FOR UPDATE OF q
+), freed AS (
+    UPDATE execution_queue q SET owner = NULL, ready_at = coalesce(q.ready_at, clock_timestamp()), due_at = NULL
+      FROM held h WHERE q.execution_id = h.execution_id
+    RETURNING q.execution_id
+)
+SELECT count(*)::integer AS freed, pg_notify('gorax_ready', '') FROM freed;
