@@ -42,8 +42,7 @@ CREATE FUNCTION gorax_uuid7_time(p_id uuid) RETURNS timestamptz
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 AS $$
     SELECT CASE WHEN substr(p_id::text, 15, 1) = '7' THEN
-        to_timestamp(0) + make_interval(secs =>
-            (('x' || substr(p_id::text, 1, 8) || substr(p_id::text, 10, 4))::bit(48)::bigint / 1000.0)::double precision)
+        to_timestamp(('x' || substr(p_id::text, 1, 8) || substr(p_id::text, 10, 4))::bit(48)::bigint / 1000.0)
     END
 $$;
 
@@ -56,7 +55,9 @@ $$;
 --   worker_access              the engine serves all tenants; only where p_worker.
 -- p_key is the column that names the tenant; NULL leaves the tenant's policies to the caller.
 -- Policies are permissive, so they are ORed: each must be right on its own.
-CREATE FUNCTION gorax_protect(p_table regclass, p_worker boolean, p_name text DEFAULT NULL, p_key text DEFAULT 'tenant_id')
+CREATE FUNCTION gorax_protect(
+    p_table regclass, p_worker boolean, p_name text DEFAULT NULL, p_key text DEFAULT 'tenant_id'
+)
     RETURNS void
     LANGUAGE plpgsql
 AS $$
@@ -110,7 +111,8 @@ BEGIN
                            v_name, v_parent, v_fill);
             EXECUTE format('ALTER TABLE public.%I ENABLE ROW LEVEL SECURITY', v_name);
             EXECUTE format('ALTER TABLE public.%I FORCE ROW LEVEL SECURITY', v_name);
-            EXECUTE format('CREATE POLICY owner_access ON public.%I TO CURRENT_USER USING (true) WITH CHECK (true)', v_name);
+            EXECUTE format('CREATE POLICY owner_access ON public.%I TO CURRENT_USER USING (true) WITH CHECK (true)',
+                           v_name);
             EXECUTE format('ALTER TABLE public.%I ATTACH PARTITION public.%I FOR VALUES FROM (%L) TO (%L)',
                            v_parent, v_name,
                            gorax_uuid7_floor(v_month AT TIME ZONE 'UTC'),

@@ -33,8 +33,8 @@ CREATE TABLE workflow_versions (
     created_by UUID NOT NULL,
     created_at TIMESTAMPTZ NOT NULL DEFAULT NOW(),
     CONSTRAINT unique_workflow_version UNIQUE (workflow_id, version),
-    CONSTRAINT workflow_versions_workflow_id_fkey FOREIGN KEY (tenant_id, workflow_id) REFERENCES workflows(tenant_id, id)
-        ON DELETE CASCADE
+    CONSTRAINT workflow_versions_workflow_id_fkey FOREIGN KEY (tenant_id, workflow_id)
+        REFERENCES workflows(tenant_id, id) ON DELETE CASCADE
 );
 
 CREATE INDEX idx_workflow_versions_workflow_id ON workflow_versions(workflow_id);

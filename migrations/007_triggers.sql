@@ -124,7 +124,8 @@ CREATE FUNCTION gorax_find_webhook(p_path text)
                    methods text[], priority int, workflow_status text, tenant_status text)
     LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp
 AS $$
-    SELECT h.id, h.tenant_id, h.workflow_id, h.node_id, h.auth_type, h.enabled, h.methods, h.priority, w.status, t.status
+    SELECT h.id, h.tenant_id, h.workflow_id, h.node_id, h.auth_type, h.enabled, h.methods, h.priority,
+           w.status, t.status
     FROM webhooks h
     JOIN workflows w ON w.tenant_id = h.tenant_id AND w.id = h.workflow_id
     JOIN tenants t ON t.id = h.tenant_id

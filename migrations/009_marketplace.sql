@@ -47,8 +47,8 @@ CREATE TABLE marketplace_installations (
     installed_version VARCHAR(50) NOT NULL,
     installed_at TIMESTAMPTZ NOT NULL DEFAULT CURRENT_TIMESTAMP,
     CONSTRAINT unique_tenant_template UNIQUE (tenant_id, template_id, workflow_id),
-    CONSTRAINT marketplace_installations_workflow_id_fkey FOREIGN KEY (tenant_id, workflow_id) REFERENCES workflows(tenant_id, id)
-        ON DELETE CASCADE
+    CONSTRAINT marketplace_installations_workflow_id_fkey FOREIGN KEY (tenant_id, workflow_id)
+        REFERENCES workflows(tenant_id, id) ON DELETE CASCADE
 );
 
 CREATE INDEX idx_marketplace_installations_template ON marketplace_installations(template_id);

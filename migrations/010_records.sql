@@ -54,7 +54,9 @@ CREATE INDEX idx_ai_model_pricing_active ON ai_model_pricing(is_active) WHERE is
 
 -- Cost in cents; NULL for a model without a price. Numeric, because an integer product of tokens and price overflows at
 -- a few million tokens, and an integer quotient makes every small call free.
-CREATE FUNCTION estimate_ai_cost(p_provider varchar, p_model varchar, p_prompt_tokens bigint, p_completion_tokens bigint)
+CREATE FUNCTION estimate_ai_cost(
+    p_provider varchar, p_model varchar, p_prompt_tokens bigint, p_completion_tokens bigint
+)
     RETURNS numeric
     LANGUAGE sql STABLE
 AS $$

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.store.structure import COLUMNS, CONSTRAINTS, INDEXES, POLICIES, TABLES, fetch
+from .structure import COLUMNS, CONSTRAINTS, INDEXES, POLICIES, TABLES, fetch
 
 if TYPE_CHECKING:
     import asyncpg
@@ -82,9 +82,15 @@ async def items(connection: asyncpg.Connection[Any], schema: str) -> dict[str, s
 async def compare(connection: asyncpg.Connection[Any]) -> set[Deviation]:
     """Return every item of the document that is absent or different in schema public."""
     await build(connection)
-    wanted, real = await items(connection, "document"), await items(connection, "public")
+    wanted, real = (
+        await items(connection, "document"),
+        await items(connection, "public"),
+    )
     return {
-        Deviation(name, f"`{value}` → `{real[name]}`" if name in real else f"`{value}` → absent")
+        Deviation(
+            name,
+            f"`{value}` → `{real[name]}`" if name in real else f"`{value}` → absent",
+        )
         for name, value in wanted.items()
         if real.get(name) != value
     }

@@ -87,6 +87,10 @@ WHERE p.pronamespace = $1::regnamespace
 ORDER BY p.proname, arguments
 """
 
+HEAD = """\
+-- The structure that the migrations lead to. Generated: GORAX_WRITE_SCHEMA=1 pytest tests/store/test_schema.py
+-- Partitions, which depend on the month, and repeatable functions, which have their own files, are left out."""
+
 VOLATILITY = {"i": "IMMUTABLE", "s": "STABLE", "v": "VOLATILE"}
 
 
@@ -109,10 +113,7 @@ async def describe(connection: asyncpg.Connection[Any], leave_out: frozenset[str
             "grants": GRANTS,
         }.items()
     }
-    parts = [
-        "-- The structure that the migrations lead to. Generated: GORAX_WRITE_SCHEMA=1 pytest tests/store/test_schema.py\n"
-        "-- Partitions, which depend on the month, and repeatable functions, which have their own files, are left out."
-    ]
+    parts = [HEAD]
     for table in await fetch(connection, TABLES, "public"):
         name = table["name"]
         lines = [_column(row) for row in rows["columns"] if row["table"] == name]

@@ -1,0 +1,1 @@
+"""The store on a real Postgres: migrations and the schema they lead to."""
