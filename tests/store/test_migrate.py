@@ -163,6 +163,18 @@ async def test_a_file_without_transaction_runs_statement_by_statement(build: Bui
     assert await connection.fetchval("SELECT indisvalid FROM pg_index WHERE indexrelid = 'a_id'::regclass")
 
 
+async def test_a_connection_that_breaks_on_the_way_is_no_fault_of_the_file(build: Build) -> None:
+    build.write("002_b.sql", "SELECT pg_terminate_backend(pg_backend_pid());\n")
+    with pytest.raises(DatabaseUnreachable, match="lost on the way"):
+        await build.migrate()
+
+
+async def test_a_role_that_may_not_create_tables_is_told_so(build: Build, connection: Connection) -> None:
+    await connection.execute("REVOKE CREATE ON SCHEMA public FROM pg_database_owner")
+    with pytest.raises(ConfigurationError, match="may not create tables"):
+        await build.migrate()
+
+
 async def test_a_locked_table_is_waited_for_in_short_turns(build: Build, connection: Connection) -> None:
     await build.migrate()
     build.write("002_b.sql", "ALTER TABLE a ADD COLUMN b int;\n")

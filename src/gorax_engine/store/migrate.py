@@ -178,8 +178,7 @@ async def migrate(
         if dry_run:
             return _plan(await _status(connection, known, repeatable), repeatable, to)
         async with _locked(connection):
-            await connection.execute(_sql.create_ledger)
-            await connection.execute(_sql.create_function_ledger)
+            await _create_ledgers(connection)
             status = await _status(connection, known, repeatable)
             plan = _plan(status, repeatable, to)
             by_version = {each.version: each for each in status.pending}
@@ -276,6 +275,8 @@ async def _connected(dsn: str) -> AsyncIterator[Connection]:
     try:
         require_supported(connection)
         yield connection
+    except CONNECTION_ERRORS as error:
+        raise DatabaseUnreachable(f"The database was lost on the way: {error}; run the migration again.") from error
     finally:
         await connection.close(timeout=CONNECT_TIMEOUT)
 
@@ -295,6 +296,18 @@ async def _locked(connection: Connection) -> AsyncIterator[None]:
                 await connection.fetchval(_sql.unlock)
 
 
+async def _create_ledgers(connection: Connection) -> None:
+    if await connection.fetchval(_sql.ledgers_exist):
+        return
+    try:
+        await connection.execute(_sql.create_ledger)
+        await connection.execute(_sql.create_function_ledger)
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise ConfigurationError(
+            f"The migrating role may not create tables in schema public ({error}); let it own the database."
+        ) from error
+
+
 async def _apply(connection: Connection, migration: Migration) -> None:
     """Apply one numbered file and record it: together, or statement by statement where the file asks for that."""
     label = f"Migration {migration.version:03d}_{migration.name}"
@@ -306,6 +319,8 @@ async def _apply(connection: Connection, migration: Migration) -> None:
     for statement in _statements(migration.text):
         try:
             await connection.execute(statement)
+        except CONNECTION_ERRORS:
+            raise
         except asyncpg.PostgresError as error:
             raise ConfigurationError(f"{label} failed: {_reason(error)}.") from error
     await connection.execute(_sql.record, *record)
@@ -336,6 +351,8 @@ async def _in_transaction(
             if attempt == LOCK_RETRIES:
                 raise Unavailable(f"{label} can't get its locks; try again when the database is quieter.") from error
             await anyio.sleep(LOCK_POLL * attempt)
+        except CONNECTION_ERRORS:
+            raise
         except asyncpg.PostgresError as error:
             raise ConfigurationError(f"{label} failed: {_reason(error)}.") from error
 
