@@ -23,7 +23,7 @@ def command(
     session: Session, mode: str, executions: int | None, steps: int, processes: int, runs: int, dsn: str | None
 ) -> int:
     """Measure the engine on this machine, and in the same run the limit: the same rows by plain SQL."""
-    from gorax_engine.bench import main  # noqa: PLC0415  (`gorax --help` doesn't load the engine)
+    from gorax_engine.bench import main
 
     return main(
         mode=mode,

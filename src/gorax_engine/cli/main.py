@@ -73,15 +73,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except GoraxError as error:
-        problems: Sequence[Problem] = getattr(error, "problems", ())
-        print_error(error.message, error.code, problems)
-        return exit_code(error)
+        return _report(error)
+    except BaseExceptionGroup as group:
+        # Errors of concurrent parts come together; one that is meant to be read speaks for all.
+        readable = group.split(GoraxError)[0]
+        if readable is None:
+            raise
+        return _report(_first(readable))
     return result if isinstance(result, int) else OK
+
+
+def _report(error: GoraxError) -> int:
+    problems: Sequence[Problem] = getattr(error, "problems", ())
+    print_error(error.message, error.code, problems)
+    return exit_code(error)
+
+
+def _first(group: BaseExceptionGroup[GoraxError]) -> GoraxError:
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 def exit_code(error: GoraxError) -> int:
     """Return the exit code of an error."""
-    from gorax_engine.cli.client import CannotConnect  # noqa: PLC0415  (`--help` needs no HTTP)
+    from gorax_engine.cli.client import CannotConnect
 
     if isinstance(error, DatabaseUnreachable):
         return NO_DATABASE

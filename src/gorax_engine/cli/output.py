@@ -48,12 +48,16 @@ def print_object(fields: Mapping[str, object]) -> None:
         print(f"{name.ljust(width)}  {printable(value)}")
 
 
-def print_error(message: str, code: str, problems: Iterable[Problem] = (), *, file: str | None = None) -> None:
+def print_error(message: str, code: str, problems: Iterable[Problem] = ()) -> None:
     """Print one sentence and a code on stderr, then each problem on a line of its own."""
     print(f"error: {printable(message)} [{printable(code)}]", file=sys.stderr)
     for problem in problems:
-        place = f"{file}{problem.pointer and '#' + problem.pointer}" if file else problem.pointer or "/"
-        print(f"  {printable(place)}: {printable(problem.message)} [{printable(problem.code)}]", file=sys.stderr)
+        print(f"  {printable(problem_line(problem))}", file=sys.stderr)
+
+
+def problem_line(problem: Problem) -> str:
+    """Return where a problem is, what it is, and its code."""
+    return f"{problem.pointer or '/'}: {problem.message} [{problem.code}]"
 
 
 def _speaks_unicode() -> bool:

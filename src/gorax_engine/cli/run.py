@@ -28,7 +28,9 @@ SLICE: Final = 30.0
 @click.command(cls=Command, name="run")
 @click.argument("workflow", metavar="WORKFLOW|FILE")
 @click.option("--input", "given", metavar="JSON|@FILE", help="The input; it becomes trigger.body. @- reads stdin.")
-@click.option("--wait", is_flag=True, help="Wait for the end: exit 0 completed, 1 failed, 3 cancelled, 5 still running.")
+@click.option(
+    "--wait", is_flag=True, help="Wait for the end: exit 0 completed, 1 failed, 3 cancelled, 5 still running."
+)
 @click.option("--timeout", type=click.FloatRange(0), default=30.0, show_default=True, help="Seconds to --wait at most.")
 @click.option("--idempotency-key", metavar="KEY", help="The same key starts the run only once (24 h).")
 @pass_session
@@ -43,7 +45,11 @@ def command(
     path = f"/workflows/{segment(workflow_id)}/execute"
     if not wait:
         started = client.call("POST", path, {"input": value}, headers=headers).data
-        _report(session, started, f"Started execution {started['execution_id']}.")
+        if session.as_json:
+            print_json(started)
+        else:
+            # The id alone, so that "$(gorax run ...)" can be handed to `gorax execution watch`.
+            print(printable(started["execution_id"]))
         return exits.OK
     deadline = time.monotonic() + timeout
     held = min(timeout, SLICE)
@@ -51,7 +57,7 @@ def command(
         "POST", path, {"input": value}, query={"wait": math.ceil(held)}, headers=headers, timeout=held + TIMEOUT
     ).data
     execution = answer if "id" in answer else await_end(client, str(answer["execution_id"]), deadline)
-    _report(session, execution, None)
+    _report(session, execution)
     return exits.of_status(execution["status"])
 
 
@@ -88,7 +94,7 @@ def await_end(client: Client, execution_id: str, deadline: float) -> Json:
 def _workflow_id(client: Client, workflow: str) -> str:
     path = Path(workflow)
     if path.suffix.lower() in (".json", ".yaml", ".yml") or path.is_file():
-        from gorax_engine.cli.workflow_files import read_workflows  # noqa: PLC0415  (YAML only for files)
+        from gorax_engine.cli.workflow_files import read_workflows
 
         found = read_workflows(path)
         if len(found) != 1:
@@ -97,12 +103,9 @@ def _workflow_id(client: Client, workflow: str) -> str:
     return workflow if is_id(workflow) else str(find_workflow(client, workflow)["id"])
 
 
-def _report(session: Session, execution: Json, sentence: str | None) -> None:
+def _report(session: Session, execution: Json) -> None:
     if session.as_json:
         print_json(execution)
-        return
-    if sentence is not None:
-        print(sentence)
         return
     print(f"Execution {execution['id']}: {execution['status']}")
     if execution["status"] not in exits.ENDED:

@@ -42,13 +42,13 @@ class Session:
 
     def client(self) -> Client:
         """Return a client of the server, with the key given or the one that `gorax dev` left. Raises NoApiKey."""
-        from gorax_engine.cli.client import Client  # noqa: PLC0415  (commands without HTTP don't pay for it)
+        from gorax_engine.cli.client import Client
 
         return Client(self.server, self.api_key or self._key_of_dev())
 
     def settings(self) -> Settings:
         """Read the settings from --config and the environment. Raises ConfigurationError."""
-        from gorax_engine.settings import load_settings  # noqa: PLC0415  (pydantic takes longer than `--help` may)
+        from gorax_engine.settings import load_settings
 
         return load_settings(self.config)
 
@@ -141,7 +141,7 @@ class Group(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            import difflib  # noqa: PLC0415  (only after a mistake)
+            import difflib
 
             near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=2)
             if not near:

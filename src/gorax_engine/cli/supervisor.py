@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from anyio.abc import Process
 
 SUPERVISOR_VARIABLE: Final = "GORAX_SUPERVISOR"
-"""Holds the supervisor's process id in the environment of its children."""
+"""Holds the supervisor's process id in the environment of its children; they share the public port."""
 FIRST_PAUSE: Final = 0.5
 LONGEST_PAUSE: Final = 30.0
 HEALTHY_AFTER: Final = 60.0
@@ -171,29 +171,20 @@ class Supervisor:
             notify("WATCHDOG=1")
 
 
-def child_environments(
-    environment: Mapping[str, str], processes: int, management_port: int, extra: Mapping[str, str]
-) -> list[dict[str, str]]:
-    """Return an environment for each child: process i has its management port at `management_port` + i."""
+def child_environments(environment: Mapping[str, str], management_ports: Sequence[int]) -> list[dict[str, str]]:
+    """Return an environment for each child; they differ in their management port."""
     # systemd's watchdog watches the supervisor, which watches its children.
     kept = {name: value for name, value in environment.items() if name not in ("WATCHDOG_USEC", "WATCHDOG_PID")}
-    return [
-        {
-            **kept,
-            **extra,
-            SUPERVISOR_VARIABLE: str(os.getpid()),
-            "GORAX_MANAGEMENT__PORT": str(management_port + index),
-        }
-        for index in range(processes)
-    ]
+    mine = {SUPERVISOR_VARIABLE: str(os.getpid())}
+    return [{**kept, **mine, "GORAX_MANAGEMENT__PORT": str(port)} for port in management_ports]
 
 
 def die_with_supervisor() -> bool:
     """In a child of a supervisor: ask the kernel for a SIGTERM when it dies. Return whether it is gone already."""
-    supervisor = os.environ.pop(SUPERVISOR_VARIABLE, None)
+    supervisor = os.environ.get(SUPERVISOR_VARIABLE)
     if supervisor is None:
         return False
-    import ctypes  # noqa: PLC0415  (only children of a supervisor need it)
+    import ctypes
 
     pr_set_pdeathsig = 1
     ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGTERM, 0, 0, 0)

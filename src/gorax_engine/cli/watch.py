@@ -34,6 +34,7 @@ MARKS: Final = {
     "cancelled": ("■", "magenta"),
 }
 
+
 @click.command(cls=Command, name="watch")
 @click.argument("execution")
 @pass_session
@@ -117,8 +118,8 @@ def label(step: Json) -> str:
 
 def tree(execution: Json, steps: Sequence[Json]) -> Tree:
     """Return the tree of steps: the execution on top, scopes' iterations as branches below it."""
-    from rich.text import Text  # noqa: PLC0415  (only a terminal needs rich)
-    from rich.tree import Tree  # noqa: PLC0415  (as above)
+    from rich.text import Text
+    from rich.tree import Tree
 
     def line(status: str, text: str) -> Text:
         mark, style = MARKS.get(status, ("?", ""))
@@ -143,7 +144,7 @@ def _show_json(execution: Json, steps: Sequence[Json]) -> None:
 
 
 def _live(stack: ExitStack) -> Callable[[Json, Sequence[Json]], None]:
-    from rich.live import Live  # noqa: PLC0415  (only a terminal needs rich)
+    from rich.live import Live
 
     live = stack.enter_context(Live(refresh_per_second=10))
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from gorax_engine.cli import exits
-from gorax_engine.cli.output import print_error, print_json, print_object, print_table
+from gorax_engine.cli.output import print_error, print_json, print_object, print_table, printable, problem_line
 from gorax_engine.cli.session import Group, Session, pass_session
-from gorax_engine.errors import Problem
+from gorax_engine.errors import InvalidDefinition, Problem
 
 if TYPE_CHECKING:
     from gorax_engine.core.model import Json
@@ -44,7 +44,7 @@ def list_workflows(session: Session, status: str | None, limit: int) -> None:
 @pass_session
 def show(session: Session, workflow: str) -> None:
     """Show one workflow, by name or id."""
-    from gorax_engine.cli.workflow_calls import find_workflow  # noqa: PLC0415  (HTTP only where it is used)
+    from gorax_engine.cli.workflow_calls import find_workflow
 
     item = find_workflow(session.client(), workflow)
     if session.as_json:
@@ -62,7 +62,7 @@ def show(session: Session, workflow: str) -> None:
 @pass_session
 def validate(session: Session, files: tuple[Path, ...]) -> int:
     """Check workflow files without storing anything; exit 1 if one has an error."""
-    from gorax_engine.cli.workflow_files import read_workflows  # noqa: PLC0415  (YAML only where it is used)
+    from gorax_engine.cli.workflow_files import read_workflows
 
     workflows = [workflow for path in files for workflow in read_workflows(path)]
     client = session.client()
@@ -72,14 +72,13 @@ def validate(session: Session, files: tuple[Path, ...]) -> int:
         results.append({"file": str(workflow.path), "name": workflow.name, **verdict})
         if session.as_json:
             continue
-        where = f"{workflow.path}#{workflow.pointer}/definition"
         if verdict["valid"]:
             print(f"{workflow.path}: {workflow.name} is valid")
         else:
-            faults = _problems(verdict["errors"])
-            print_error(f"{workflow.path}: {workflow.name} has faults.", "invalid_definition", faults, file=where)
-        for problem in _problems(verdict.get("warnings")):
-            print(f"  warning: {where}{problem.pointer}: {problem.message} [{problem.code}]")
+            faults = workflow.locate(_problems(verdict["errors"]), in_definition=True)
+            print_error(f"{workflow.path}: {workflow.name} has faults.", InvalidDefinition.code, faults)
+        for problem in workflow.locate(_problems(verdict["warnings"]), in_definition=True):
+            print(f"  warning: {printable(problem_line(problem))}")
     if session.as_json:
         print_json(results)
     return exits.OK if all(result["valid"] for result in results) else exits.FAILED
@@ -90,8 +89,8 @@ def validate(session: Session, files: tuple[Path, ...]) -> int:
 @pass_session
 def apply(session: Session, files: tuple[Path, ...]) -> None:
     """Save and publish the workflows of files; what has not changed is left alone."""
-    from gorax_engine.cli.workflow_calls import apply_workflow  # noqa: PLC0415  (HTTP only where it is used)
-    from gorax_engine.cli.workflow_files import read_workflows  # noqa: PLC0415  (YAML only where it is used)
+    from gorax_engine.cli.workflow_calls import apply_workflow
+    from gorax_engine.cli.workflow_files import read_workflows
 
     workflows = [workflow for path in files for workflow in read_workflows(path)]
     client = session.client()
@@ -110,7 +109,7 @@ def apply(session: Session, files: tuple[Path, ...]) -> None:
 @pass_session
 def publish(session: Session, workflow: str) -> None:
     """Publish the draft of a workflow, by name or id, as its next version."""
-    from gorax_engine.cli.workflow_calls import find_workflow, publish_workflow  # noqa: PLC0415  (as above)
+    from gorax_engine.cli.workflow_calls import find_workflow, publish_workflow
 
     client = session.client()
     item = publish_workflow(client, find_workflow(client, workflow)["id"])

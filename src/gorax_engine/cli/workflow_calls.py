@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from gorax_engine.cli.client import Refused, segment
-from gorax_engine.errors import NotFound
+from gorax_engine.errors import InvalidDefinition, NotFound
 
 if TYPE_CHECKING:
     from gorax_engine.cli.client import Client
@@ -47,7 +47,25 @@ def publish_workflow(client: Client, workflow_id: str) -> Json:
 
 
 def apply_workflow(client: Client, workflow: WorkflowFile) -> dict[str, Json]:
-    """Save the workflow under its name and publish what changed; return `id, name, action, version`."""
+    """Save the workflow under its name and publish what changed; return `id, name, action, version`.
+
+    Raises Refused, with the file's name before the sentence and before every pointer.
+    """
+    try:
+        return _apply(client, workflow)
+    except Refused as refused:
+        # Pointers of a bad definition lead into the definition, all others into the body (docs of the API).
+        in_definition = refused.code == InvalidDefinition.code
+        raise Refused(
+            f"{workflow.path}: {workflow.name}: {refused.message}",
+            code=refused.code,
+            status=refused.status,
+            problems=workflow.locate(refused.problems, in_definition=in_definition),
+            request_id=refused.request_id,
+        ) from refused
+
+
+def _apply(client: Client, workflow: WorkflowFile) -> dict[str, Json]:
     workflow_id = find_id(client, workflow.name)
     if workflow_id is None:
         saved = client.call("POST", "/workflows", workflow.body()).data
@@ -72,7 +90,7 @@ def _is_published(client: Client, saved: Json) -> bool:
     try:
         snapshot = client.get(f"/workflows/{segment(saved['id'])}/versions/{version}").data
     except Refused as refused:
-        if refused.status != 404:  # noqa: PLR2004  (the status of HTTP)
+        if refused.status != 404:
             raise
         return False
     return bool(snapshot["definition"] == saved["definition"])

@@ -15,6 +15,7 @@ import yaml
 from gorax_engine.errors import InvalidInput, Problem
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from gorax_engine.core.model import Json
@@ -48,6 +49,11 @@ class WorkflowFile:
         if self.settings is not None:
             body["settings"] = self.settings
         return body
+
+    def locate(self, problems: Iterable[Problem], *, in_definition: bool) -> tuple[Problem, ...]:
+        """Return the problems with pointers that lead from the file's name to the fault."""
+        base = f"{self.path}#{self.pointer}{'/definition' if in_definition else ''}"
+        return tuple(Problem(each.code, base + each.pointer, each.message) for each in problems)
 
 
 def read_workflows(path: Path) -> list[WorkflowFile]:
@@ -83,7 +89,7 @@ def parse(path: Path, text: str) -> Json:
     try:
         if path.suffix.lower() == ".json":
             return json.loads(text, parse_constant=_no_constant)
-        return yaml.load(text, Loader=_Loader)  # noqa: S506  (a SafeLoader with fewer types and no aliases)
+        return yaml.load(text, Loader=_Loader)
     except json.JSONDecodeError as error:
         raise BadFile(f"{path} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}.") from error
     except yaml.MarkedYAMLError as error:

@@ -1,0 +1,147 @@
+"""`gorax execution` against a stub, and the pictures that `watch` draws."""
+
+import json
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from gorax_engine.cli.client import CannotConnect, Client
+from gorax_engine.cli.main import main
+from gorax_engine.cli.watch import RECONNECT, snapshots, tree
+
+from .conftest import Reply, StubServer
+
+RUN = "018f0000-0000-7000-8000-0000000000aa"
+
+
+def execution(status: str = "running", **more: Any) -> dict[str, Any]:
+    return {"id": RUN, "status": status, "waiting_for": None, "error_message": None, "error_code": None, **more}
+
+
+def step(node: str, status: str, **more: Any) -> dict[str, Any]:
+    return {
+        "id": f"{node}-{more.get('iteration_path', '')}",
+        "node_id": node,
+        "node_type": "formula",
+        "iteration_path": "",
+        "attempt": 1,
+        "status": status,
+        "duration_ms": None,
+        "error_message": None,
+        "error_code": None,
+        **more,
+    }
+
+
+def events(*snapshots: dict[str, Any]) -> bytes:
+    return b"".join(b"event: snapshot\ndata: %s\n\n" % json.dumps(each).encode() for each in snapshots)
+
+
+def test_lists_with_filters(stub: StubServer, capsys: pytest.CaptureFixture[str]) -> None:
+    row = {**execution("failed"), "trigger_type": "api", "workflow_id": "w", "created_at": "t", "completed_at": None}
+    stub.on("GET", "/executions", Reply(body={"data": [row], "next_cursor": None}))
+    assert main(["execution", "list", "--status", "failed", "--limit", "3"]) == 0
+    assert stub.asked[0].query == {"status": "failed", "limit": "3"}
+    assert capsys.readouterr().out.splitlines()[1].split() == [RUN, "failed", "-", "api", "w", "t", "-"]
+
+
+def test_show_steps_explain_cancel(stub: StubServer, capsys: pytest.CaptureFixture[str]) -> None:
+    stub.on("GET", f"/executions/{RUN}", Reply(body={"data": execution()}))
+    stub.on("GET", f"/executions/{RUN}/steps", Reply(body={"data": [step("a", "completed")], "next_cursor": None}))
+    explanation = {"state": "running", "blocker": "timer", "sentence": "Waits till 5.", "since": None, "details": {}}
+    stub.on("GET", f"/executions/{RUN}/explain", Reply(body={"data": explanation}))
+    stub.on("POST", f"/executions/{RUN}/cancel", Reply(body={"data": {"execution_id": RUN, "status": "cancelled"}}))
+    assert main(["execution", "show", RUN]) == 0
+    assert main(["execution", "steps", RUN, "--attempts"]) == 0
+    assert stub.asked[-1].query["attempts"] == "all"
+    assert main(["execution", "explain", RUN]) == 0
+    assert main(["execution", "cancel", RUN, "--force", "--reason", "enough"]) == 0
+    assert (stub.asked[-1].query, stub.asked[-1].body) == ({"force": "true"}, {"reason": "enough"})
+    out = capsys.readouterr().out
+    assert "Waits till 5." in out
+    assert "blocker  timer" in out
+    assert f"Execution {RUN}: cancelled" in out
+
+
+def test_an_id_cannot_leave_its_place_in_the_path(stub: StubServer) -> None:
+    assert main(["execution", "show", "../workflows?x#y"]) == 1
+    assert stub.calls() == ["GET /executions/..%2Fworkflows%3Fx%23y"]
+
+
+@pytest.mark.parametrize(("status", "code"), [("completed", 0), ("failed", 1), ("cancelled", 3)])
+def test_watch_prints_each_change_once_and_exits_by_the_end(
+    stub: StubServer, status: str, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b = step("a", "completed", duration_ms=3), step("b", "running")
+    stub.on(
+        "GET",
+        f"/executions/{RUN}/stream",
+        Reply(
+            raw=events(
+                {"execution": execution(), "steps": [a, b]},
+                {"execution": execution(waiting_for="timer"), "steps": [a, b]},
+                {"execution": execution(status), "steps": [a, {**b, "status": "completed", "attempt": 2}]},
+            )
+        ),
+    )
+    assert main(["execution", "watch", RUN]) == code
+    assert capsys.readouterr().out.splitlines() == [
+        "  a (formula): completed, 3 ms",
+        "  b (formula): running",
+        f"{RUN}: running",
+        f"{RUN}: running, waiting for timer",
+        "  b (formula): completed, attempt 2",
+        f"{RUN}: {status}",
+    ]
+
+
+def test_watch_as_json_prints_the_last_snapshot(stub: StubServer, capsys: pytest.CaptureFixture[str]) -> None:
+    last = {"execution": execution("completed"), "steps": [step("a", "completed")]}
+    stub.on("GET", f"/executions/{RUN}/stream", Reply(raw=events({"execution": execution(), "steps": []}, last)))
+    assert main(["execution", "watch", RUN, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == last
+
+
+def test_watch_connects_again_when_the_daemon_restarts(stub: StubServer) -> None:
+    first, last = {"execution": execution(), "steps": []}, {"execution": execution("completed"), "steps": []}
+    stub.on("GET", f"/executions/{RUN}/stream", Reply(raw=events(first)), Reply(raw=b""), Reply(raw=events(last)))
+    pauses: list[float] = []
+    assert list(snapshots(Client(stub.url, "k"), RUN, pauses.append)) == [first, last]
+    assert pauses == [RECONNECT[0], RECONNECT[1]]
+
+
+def test_watch_gives_up_when_the_stream_never_says_anything(stub: StubServer) -> None:
+    stub.on("GET", f"/executions/{RUN}/stream", Reply(raw=b": nothing\n\n"))
+    pauses: list[float] = []
+    with pytest.raises(CannotConnect):
+        list(snapshots(Client(stub.url, "k"), RUN, pauses.append))
+    assert tuple(pauses) == RECONNECT
+
+
+def test_watch_of_an_unknown_execution(stub: StubServer, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["execution", "watch", RUN]) == 1
+    assert "[not_found]" in capsys.readouterr().err
+
+
+def test_the_tree_has_a_branch_for_each_iteration() -> None:
+    steps = [
+        step("each", "running"),
+        step("charge", "completed", iteration_path="items[0]", duration_ms=12),
+        step("deep", "failed", iteration_path="items[0].fan.left", error_message="no [bold]", error_code="timeout"),
+        step("charge", "running", iteration_path="items[1]"),
+    ]
+    console = Console(width=100, color_system=None)
+    with console.capture() as capture:
+        console.print(tree(execution(), steps))
+    assert capture.get().splitlines() == [
+        f"▶ {RUN}: running",
+        "├── ▶ each (formula): running",
+        "├── items[0]",
+        "│   ├── ✔ charge (formula): completed, 12 ms",
+        "│   └── fan",
+        "│       └── left",
+        "│           └── ✘ deep (formula): failed, no [bold] [timeout]",
+        "└── items[1]",
+        "    └── ▶ charge (formula): running",
+    ]
