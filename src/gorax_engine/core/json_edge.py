@@ -69,8 +69,7 @@ def parse(data: bytes, limits: JsonLimits = DEFAULT_LIMITS) -> Json:
         raise MalformedInput(_explain(data, str(error), limits)) from None
     if b"\\u0000" in data and _NUL_BYTES.search(data):
         raise MalformedInput("The JSON text holds a NUL character (\\u0000), which can't be stored; remove it.")
-    if _may_exceed(data, limits):
-        _check(value, limits)
+    _check(data, value, limits)
     return value
 
 
@@ -122,38 +121,44 @@ def _is_finite(value: Json) -> bool:
     return True
 
 
-def _may_exceed(data: bytes, limits: JsonLimits) -> bool:
-    """Say whether the text could break a limit; counting bytes is far cheaper than walking the value."""
-    return (
-        data.count(b"[") + data.count(b"{") > limits.max_depth
-        or data.count(b":") > limits.max_keys
-        or (len(data) > limits.max_digits and re.search(rb"[0-9]{%d}" % (limits.max_digits + 1), data) is not None)
-    )
+def _check(data: bytes, value: Json, limits: JsonLimits) -> None:
+    """Raise MalformedInput where the value breaks a limit. Bytes are counted first: that is far cheaper than a walk."""
+    if data.count(b"[") + data.count(b"{") > limits.max_depth or data.count(b":") > limits.max_keys:
+        _check_shape(value, limits)
+    if len(data) > limits.max_digits and re.search(rb"[0-9]{%d}" % (limits.max_digits + 1), data):
+        _check_integers(value, limits)
 
 
-def _check(value: Json, limits: JsonLimits) -> None:
-    """Walk the value level by level and raise MalformedInput where it breaks a limit."""
-    bound = 10**limits.max_digits
-    level: list[Json] = [value]
+def _check_shape(value: Json, limits: JsonLimits) -> None:
+    level: list[Json] = [value] if type(value) in (dict, list) else []
     depth = keys = 0
     while level:
-        deeper: list[Json] = []
-        containers = False
-        for item in level:
-            if isinstance(item, dict):
-                containers = True
-                keys += len(item)
-                deeper.extend(item.values())
-            elif isinstance(item, list):
-                containers = True
-                deeper.extend(item)
-            elif type(item) is int and not -bound < item < bound:
-                raise MalformedInput(f"An integer has more than {limits.max_digits} digits; send it as a string.")
-        if containers and (depth := depth + 1) > limits.max_depth:
+        depth += 1
+        if depth > limits.max_depth:
             raise _too_deep(limits)
+        keys += sum(len(item) for item in level if type(item) is dict)
         if keys > limits.max_keys:
             raise MalformedInput(f"The JSON text has more than {limits.max_keys} object members.")
-        level = deeper
+        level = [
+            child
+            for item in level
+            for child in (item.values() if type(item) is dict else item)
+            if type(child) is dict or type(child) is list
+        ]
+
+
+def _check_integers(value: Json, limits: JsonLimits) -> None:
+    bound = 10**limits.max_digits
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        kind = type(item)
+        if kind is dict:
+            stack.extend(item.values())
+        elif kind is list:
+            stack.extend(item)
+        elif kind is int and not -bound < item < bound:
+            raise MalformedInput(f"An integer has more than {limits.max_digits} digits; send it as a string.")
 
 
 def _too_deep(limits: JsonLimits) -> MalformedInput:

@@ -30,7 +30,7 @@ class Inflater:
         self._gzip = encoding == "gzip"
         self._max_size = max_size
         self._max_ratio = max_ratio
-        self._stream: "zlib._Decompress | None" = None
+        self._stream: zlib._Decompress | None = None
         self._pending = b""
         self._wire = self._size = self._members = 0
         self._ended = False
