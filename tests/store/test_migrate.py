@@ -32,11 +32,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @dataclass
 class Build:
     """A build of gorax with migrations that the test writes, and a database to migrate."""

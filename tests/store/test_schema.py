@@ -33,11 +33,6 @@ PARTITIONED = {"executions", "step_executions", "webhook_events", "audit_logs", 
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def connection(migrated_database: Any) -> AsyncIterator[asyncpg.Connection[Any]]:
     opened = await asyncpg.connect(migrated_database.dsn)
     yield opened
