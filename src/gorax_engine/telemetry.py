@@ -175,7 +175,7 @@ def get_logger(name: str) -> FilteringBoundLogger:
 
 def configure_logging(
     level: LogLevel,
-    format: LogFormat,  # noqa: A002 - the setting's name
+    format: LogFormat,
     *,
     worker: str | None = None,
     mask: Processor | None = None,
