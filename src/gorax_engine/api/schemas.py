@@ -80,7 +80,7 @@ class WorkflowIn(RequestModel):
 class WorkflowPatch(RequestModel):
     """A partial change; absent fields stay as they are."""
 
-    name: Name | None = None
+    name: Name = Field(default="")
     description: Description | None = None
     definition: Any = None
     settings: dict[str, Any] | None = None
@@ -100,10 +100,10 @@ class ExecuteIn(RequestModel):
 
 
 class ApiKeyIn(RequestModel):
-    """A new API key. Without `permissions` it gets those of the key that creates it."""
+    """A new API key. With a `role` it acts for that role's service user, else for the user of the key that makes it."""
 
     name: Name
-    permissions: list[StrictStr] | None = None
+    role: Annotated[StrictStr, Field(min_length=1, max_length=100)] | None = None
     expires_in_days: Annotated[StrictInt, Field(ge=1, le=3650)] | None = None
 
 
@@ -166,8 +166,8 @@ class Validation(AnswerModel):
     warnings: list[ProblemItem]
 
 
-class Execution(AnswerModel):
-    """A run of a workflow."""
+class ExecutionSummary(AnswerModel):
+    """A run of a workflow, without its data."""
 
     id: UUID
     workflow_id: UUID
@@ -175,8 +175,6 @@ class Execution(AnswerModel):
     status: Literal["pending", "running", "completed", "failed", "cancelled"]
     waiting_for: str | None
     trigger_type: str
-    trigger_data: Any
-    output_data: Any
     error_message: str | None
     error_code: str | None
     parent_execution_id: UUID | None
@@ -184,6 +182,13 @@ class Execution(AnswerModel):
     created_at: datetime
     started_at: datetime | None
     completed_at: datetime | None
+
+
+class Execution(ExecutionSummary):
+    """A run with its data."""
+
+    trigger_data: Any
+    output_data: Any
 
 
 class Step(AnswerModel):
@@ -245,10 +250,9 @@ class Tenant(AnswerModel):
 
 
 class Permission(AnswerModel):
-    """Something that may be permitted."""
+    """Something that may be permitted, and whether the API key has it."""
 
     permission: str
-    description: str
     granted: StrictBool
 
 
@@ -259,7 +263,8 @@ class ApiKey(AnswerModel):
     name: str
     prefix: str
     user_id: UUID
-    permissions: list[str]
+    roles: list[str]
+    created_by: UUID
     created_at: datetime
     expires_at: datetime | None
     last_used_at: datetime | None
@@ -267,6 +272,6 @@ class ApiKey(AnswerModel):
 
 
 class NewApiKey(ApiKey):
-    """A fresh API key with its secret: keep it, it is not shown again."""
+    """A fresh API key with its secret: keep it, it is not shown again (a repeated Idempotency-Key gets null)."""
 
-    key: str
+    key: str | None

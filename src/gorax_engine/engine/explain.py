@@ -152,7 +152,9 @@ def _held(facts: Facts) -> Explanation:
     if facts.steps:
         first = facts.steps[0]
         more = f" and {len(facts.steps) - 1} more" if len(facts.steps) > 1 else ""
-        sentence = f"The step `{_place(first.node_id, first.path)}` ({first.node_type}, attempt {first.attempt}){more} runs."
+        sentence = (
+            f"The step `{_place(first.node_id, first.path)}` ({first.node_type}, attempt {first.attempt}){more} runs."
+        )
         running = [
             {"node_id": s.node_id, "node_type": s.node_type, "iteration_path": s.path, "attempt": s.attempt}
             for s in facts.steps
@@ -169,7 +171,13 @@ def _parked(facts: Facts) -> Explanation:
     place = _place(oldest.node_id, oldest.path)
     due = _text(oldest.due_at)
     waits = [
-        {"node_id": w.node_id, "iteration_path": w.path, "kind": w.kind, "attempt": w.attempt, "due_at": _text(w.due_at)}
+        {
+            "node_id": w.node_id,
+            "iteration_path": w.path,
+            "kind": w.kind,
+            "attempt": w.attempt,
+            "due_at": _text(w.due_at),
+        }
         for w in facts.waits
     ]
     if oldest.kind == "retry_backoff":
@@ -187,18 +195,20 @@ def _queued(facts: Facts) -> Explanation:
         sentence = f"The run lost {facts.crashes} workers without progress, so it waits for one that runs it alone."
         return _answer(facts, Blocker.QUARANTINED, sentence, since, crashes=facts.crashes)
     if facts.limit is not None and 0 <= facts.limit <= facts.in_flight:
-        sentence = f"The tenant may have {facts.limit} runs in flight and has {facts.in_flight}; this one waits for a place."
+        sentence = (
+            f"The tenant may have {facts.limit} runs in flight and has {facts.in_flight}; this one waits for a place."
+        )
         return _answer(facts, Blocker.TENANT_QUOTA, sentence, since, limit=facts.limit, in_flight=facts.in_flight)
     if facts.ahead:
         sentence = f"{facts.ahead} of the tenant's runs come first; {facts.live_workers} workers are alive."
-        return _answer(facts, Blocker.QUEUED_BEHIND, sentence, since, ahead=facts.ahead, live_workers=facts.live_workers)
+        return _answer(
+            facts, Blocker.QUEUED_BEHIND, sentence, since, ahead=facts.ahead, live_workers=facts.live_workers
+        )
     sentence = "The run is the tenant's next; the next free worker takes it up."
     return _answer(facts, Blocker.NONE, sentence, since, live_workers=facts.live_workers)
 
 
-def _answer(
-    facts: Facts, blocker: Blocker, sentence: str, since: datetime | None, **details: Any
-) -> Explanation:
+def _answer(facts: Facts, blocker: Blocker, sentence: str, since: datetime | None, **details: Any) -> Explanation:
     return Explanation(facts.status, blocker, sentence, since, details)
 
 

@@ -11,7 +11,7 @@ from gorax_engine.store.queries import load
 from gorax_engine.store.rows import Place, Row, as_row, as_rows
 
 if TYPE_CHECKING:
-    from gorax_engine.store.database import Connection
+    from gorax_engine.store.database import Connection, Database
 
 _SQL: Final = load("executions")
 
@@ -65,3 +65,12 @@ async def list_page(
 def _contains(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
     return f"%{escaped}%"
+
+
+async def queue_state(database: Database) -> Row:
+    """Return how many live runs there are (running, ready, parked, timers_due) and the oldest_age in seconds.
+
+    Counts end at 100,000: a scrape must not grow with the backlog. Raises Unavailable.
+    """
+    async with database.worker() as connection:
+        return as_rows(await connection.fetch(_SQL.queue_state))[0]

@@ -36,10 +36,13 @@ class Webhook:
 async def find(database: Database, path: str) -> Webhook | None:
     """Return the webhook at `path`, whoever's it is. Raises Unavailable."""
     async with database.anonymous() as connection:
-        record = await connection.fetchrow(_SQL.find_webhook, path)
-    if record is None:
-        return None
-    return Webhook(**{**dict(record), "methods": tuple(record["methods"])})
+        return _webhook(await connection.fetchrow(_SQL.find_webhook, path))
+
+
+async def find_by_id(database: Database, webhook_id: UUID) -> Webhook | None:
+    """Return the webhook with this id, whoever's it is. Raises Unavailable."""
+    async with database.worker() as connection:
+        return _webhook(await connection.fetchrow(_SQL.find_webhook_by_id, webhook_id))
 
 
 async def list_of_workflow(connection: Connection, tenant_id: UUID, workflow_id: UUID) -> list[Row]:
@@ -89,6 +92,10 @@ async def delete(connection: Connection, tenant_id: UUID, webhook_ids: Sequence[
 async def retire(connection: Connection, tenant_id: UUID, workflow_id: UUID) -> None:
     """Disable the webhooks of a workflow for good and give their paths free."""
     await connection.execute(_SQL.retire_webhooks, tenant_id, workflow_id)
+
+
+def _webhook(record: asyncpg.Record | None) -> Webhook | None:
+    return None if record is None else Webhook(**{**dict(record), "methods": tuple(record["methods"])})
 
 
 def _path_taken(path: str) -> Conflict:

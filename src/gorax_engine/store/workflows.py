@@ -66,12 +66,12 @@ async def change(connection: Connection, tenant_id: UUID, row: Row) -> Row:
         )
     except asyncpg.UniqueViolationError:
         raise _name_taken(row["name"]) from None
-    return dict(record)
+    return _found(record)
 
 
 async def publish(connection: Connection, tenant_id: UUID, workflow_id: UUID, version: int) -> Row:
     """Let starts use `version`, and make the locked workflow active."""
-    return dict(await connection.fetchrow(_SQL.set_published, tenant_id, workflow_id, version))
+    return _found(await connection.fetchrow(_SQL.set_published, tenant_id, workflow_id, version))
 
 
 async def insert_version(
@@ -97,6 +97,12 @@ async def list_versions(
     """Return up to `limit` published versions without their definitions, newest first."""
     at, last = after or (None, None)
     return as_rows(await connection.fetch(_SQL.list_versions, tenant_id, workflow_id, at, last, limit))
+
+
+def _found(record: asyncpg.Record | None) -> Row:
+    if record is None:
+        raise RuntimeError("a workflow that is locked has gone")
+    return dict(record)
 
 
 def _name_taken(name: str) -> Conflict:

@@ -26,3 +26,13 @@ WHERE tenant_id = $1
                                    AND id < gorax_uuid7_floor($9::timestamptz + interval '1 day')))
 ORDER BY created_at DESC, id DESC
 LIMIT $11;
+
+-- name: queue_state
+-- The queue for the metrics, as the worker's role sees it: one pass over a narrow table, counted up to a bound.
+SELECT count(*) FILTER (WHERE owner IS NOT NULL) AS running,
+       count(*) FILTER (WHERE owner IS NULL AND ready_at IS NOT NULL) AS ready,
+       count(*) FILTER (WHERE owner IS NULL AND ready_at IS NULL) AS parked,
+       count(*) FILTER (WHERE owner IS NULL AND ready_at IS NULL AND due_at <= clock_timestamp()) AS timers_due,
+       (SELECT extract(epoch FROM clock_timestamp() - min(o.ready_at))::double precision
+        FROM execution_queue o WHERE o.owner IS NULL AND o.ready_at IS NOT NULL) AS oldest_age
+FROM (SELECT owner, ready_at, due_at FROM execution_queue LIMIT 100000) live;

@@ -29,3 +29,12 @@ DELETE FROM webhooks WHERE tenant_id = $1 AND id = ANY($2::uuid[]);
 -- Disable all webhooks of an archived workflow and give their paths free: nothing else is reached under its own id.
 UPDATE webhooks SET enabled = false, path = 'retired-' || id, updated_at = now()
 WHERE tenant_id = $1 AND workflow_id = $2;
+
+-- name: find_webhook_by_id
+-- A webhook by its id, as the worker's role sees it: the second address of every webhook names it so.
+SELECT h.id, h.tenant_id, h.workflow_id, h.node_id, h.auth_type, h.methods, h.priority,
+       h.enabled AND w.status = 'active' AND t.status = 'active' AS live
+FROM webhooks h
+JOIN workflows w ON w.tenant_id = h.tenant_id AND w.id = h.workflow_id
+JOIN tenants t ON t.id = h.tenant_id
+WHERE h.id = $1;

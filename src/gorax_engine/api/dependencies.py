@@ -1,0 +1,51 @@
+"""What the API is made of: the daemon fills it in, routes take what they need from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+from uuid import UUID
+
+from gorax_engine.core.json_edge import JsonLimits
+
+if TYPE_CHECKING:
+    from gorax_engine.engine.operations import Started, StartRequest
+    from gorax_engine.nodes.registry import NodeRegistry
+    from gorax_engine.store.database import Database
+    from gorax_engine.telemetry import Telemetry
+
+
+class Verbs(Protocol):
+    """The verbs of the engine that the API offers."""
+
+    async def start(self, request: StartRequest) -> Started:
+        """Start a run; return after its commit."""
+
+    async def cancel(self, tenant_id: UUID, execution_id: UUID, reason: str) -> str:
+        """End a live run as cancelled; return its status."""
+
+
+class Ends(Protocol):
+    """Who knows when runs end."""
+
+    async def wait(self, tenant_id: UUID, execution_id: UUID, timeout_s: float) -> bool:
+        """Wait until a run has ended, at most `timeout_s` seconds; say whether it has."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiDependencies:
+    """The parts that routes work with. `draining` turns true when the daemon stops accepting."""
+
+    database: Database
+    verbs: Verbs
+    ends: Ends
+    registry: NodeRegistry
+    telemetry: Telemetry
+    max_body_bytes: int
+    draining: Callable[[], bool]
+
+    @property
+    def limits(self) -> JsonLimits:
+        """The bounds of JSON bodies."""
+        return JsonLimits(max_bytes=self.max_body_bytes)

@@ -1,0 +1,39 @@
+"""Collects what decides why a run stands where it stands, by short queries in one transaction of the tenant.
+
+The rows are returned as they are; `engine.explain` makes sense of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+from gorax_engine.store.queries import load
+from gorax_engine.store.rows import Row, as_row, as_rows
+
+if TYPE_CHECKING:
+    from gorax_engine.store.database import Connection
+
+_SQL: Final = load("explain")
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainRows:
+    """The run with its queue row and owner, its running steps, and what it waits for."""
+
+    run: Row
+    steps: list[Row]
+    waits: list[Row]
+
+
+async def collect(connection: Connection, tenant_id: UUID, execution_id: UUID) -> ExplainRows | None:
+    """Return what is known of a run; None if the tenant has no such run."""
+    run = as_row(await connection.fetchrow(_SQL.facts, tenant_id, execution_id))
+    if run is None:
+        return None
+    return ExplainRows(
+        run,
+        as_rows(await connection.fetch(_SQL.running_steps, tenant_id, execution_id)),
+        as_rows(await connection.fetch(_SQL.open_waits, tenant_id, execution_id)),
+    )

@@ -1,0 +1,1 @@
+"""What starts workflows from outside; every trigger ends in `Operations.start`."""
