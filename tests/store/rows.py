@@ -28,7 +28,7 @@ def values(tenant: uuid.UUID, user: uuid.UUID, role: uuid.UUID, permission: uuid
     workflow, webhook, task, template = (uuid.uuid4() for _ in range(4))
     mine = {"tenant_id": tenant}
     run = {"tenant_id": tenant, "execution_id": uuid.uuid4()}
-    kms = {key: b"x" for key in ("encrypted_dek", "ciphertext", "nonce", "auth_tag")}
+    kms = dict.fromkeys(("encrypted_dek", "ciphertext", "nonce", "auth_tag"), b"x")
     log = {"tenant_id": tenant, "credential_id": uuid.uuid4()}
     return {
         "users": {**mine, "kratos_identity_id": name, "email": "a@b.c"},

@@ -128,9 +128,8 @@ async def describe(connection: asyncpg.Connection[Any], leave_out: frozenset[str
         text += [_policy(r) for r in rows["policies"] if r["table"] == name]
         text += [_grant(r) for r in rows["grants"] if r["object"] == name]
         parts.append("\n".join(text))
-    for row in await fetch(connection, FUNCTIONS, "public"):
-        if row["name"] not in leave_out:
-            parts.append(_function(row))
+    functions = await fetch(connection, FUNCTIONS, "public")
+    parts += [_function(row) for row in functions if row["name"] not in leave_out]
     return "\n\n".join(parts) + "\n"
 
 

@@ -32,5 +32,5 @@ def test_a_badly_made_file_is_refused(text: str, message: str) -> None:
 
 
 def test_an_unknown_query_is_named() -> None:
-    with pytest.raises(AttributeError, match="migrate.sql has no query named 'nothing'"):
+    with pytest.raises(AttributeError, match=r"migrate\.sql has no query named 'nothing'"):
         _ = load("migrate").nothing

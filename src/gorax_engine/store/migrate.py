@@ -284,7 +284,7 @@ async def _connected(dsn: str) -> AsyncIterator[Connection]:
 @asynccontextmanager
 async def _locked(connection: Connection) -> AsyncIterator[None]:
     with anyio.move_on_after(LOCK_WAIT) as waiting:
-        while not await connection.fetchval(_sql.try_lock):
+        while not await connection.fetchval(_sql.try_lock):  # noqa: ASYNC110 - the holder is another process
             await anyio.sleep(LOCK_POLL)
     if waiting.cancelled_caught:
         raise Unavailable("Another process is migrating this database; try again when it has ended.")
