@@ -8,12 +8,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .structure import COLUMNS, CONSTRAINTS, INDEXES, POLICIES, TABLES, fetch
 
 if TYPE_CHECKING:
-    import asyncpg
+    from gorax_engine.store.database import Connection
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 _BLOCK = re.compile(r"^```sql\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -45,7 +45,7 @@ def statements() -> list[str]:
     return found
 
 
-async def build(connection: asyncpg.Connection[Any]) -> None:
+async def build(connection: Connection) -> None:
     """Make a schema `document` that is what the document says."""
     async with connection.transaction():
         await connection.execute("CREATE SCHEMA document")
@@ -57,7 +57,7 @@ async def build(connection: asyncpg.Connection[Any]) -> None:
             await connection.execute(statement)
 
 
-async def items(connection: asyncpg.Connection[Any], schema: str) -> dict[str, str]:
+async def items(connection: Connection, schema: str) -> dict[str, str]:
     """Return every item of a schema by name: tables, columns' types, defaults and nullability, and so on."""
     found: dict[str, str] = {}
     for row in await fetch(connection, TABLES, schema):
@@ -79,7 +79,7 @@ async def items(connection: asyncpg.Connection[Any], schema: str) -> dict[str, s
     return found
 
 
-async def compare(connection: asyncpg.Connection[Any]) -> set[Deviation]:
+async def compare(connection: Connection) -> set[Deviation]:
     """Return every item of the document that is absent or different in schema public."""
     await build(connection)
     wanted, real = (

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import asyncpg
+    from gorax_engine.store.database import Connection
 
 EPOCH = datetime(2020, 1, 1, tzinfo=UTC)
 
@@ -88,15 +88,16 @@ def values(tenant: uuid.UUID, user: uuid.UUID, role: uuid.UUID, permission: uuid
     }  # fmt: skip
 
 
-async def insert(connection: asyncpg.Connection[Any], table: str, row: dict[str, Any]) -> None:
+async def insert(connection: Connection, table: str, row: dict[str, Any]) -> None:
     """Insert one row."""
     marks = ", ".join(f"${number}" for number in range(1, len(row) + 1))
     await connection.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks})", *row.values())
 
 
-async def fill(connection: asyncpg.Connection[Any], name: str) -> TenantRows:
+async def fill(connection: Connection, name: str) -> TenantRows:
     """Make a tenant with one row more than gorax_create_tenant makes in every table (as the owner)."""
     made = await connection.fetchrow("SELECT * FROM gorax_create_tenant($1, $1)", name)
+    assert made is not None
     tenant, user = made["tenant_id"], made["user_id"]
     role = await connection.fetchval("INSERT INTO roles (tenant_id, name) VALUES ($1, 'spare') RETURNING id", tenant)
     permission = await connection.fetchval("SELECT id FROM permissions LIMIT 1")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import asyncpg
+
+    from gorax_engine.store.database import Connection
 
 COLUMNS = """
 SELECT c.relname AS table, a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type,
@@ -94,14 +96,14 @@ HEAD = """\
 VOLATILITY = {"i": "IMMUTABLE", "s": "STABLE", "v": "VOLATILE"}
 
 
-async def fetch(connection: asyncpg.Connection[Any], query: str, schema: str) -> list[asyncpg.Record]:
+async def fetch(connection: Connection, query: str, schema: str) -> list[asyncpg.Record]:
     """Run one of the queries above on one schema, with all its names unqualified."""
     async with connection.transaction():
         await connection.execute(f"SET LOCAL search_path = {schema}")
         return list(await connection.fetch(query, schema))
 
 
-async def describe(connection: asyncpg.Connection[Any], leave_out: frozenset[str]) -> str:
+async def describe(connection: Connection, leave_out: frozenset[str]) -> str:
     """Return the structure of schema public as text; functions named in `leave_out` are not part of it."""
     rows = {
         name: await fetch(connection, query, "public")

@@ -58,6 +58,13 @@ async def acting(
         await transaction.rollback()
 
 
+async def one(connection: Connection, query: str, *arguments: object) -> asyncpg.Record:
+    """Return the query's row, which must be there."""
+    row: asyncpg.Record | None = await connection.fetchrow(query, *arguments)
+    assert row is not None
+    return row
+
+
 async def refused(connection: Connection, query: str, *arguments: object) -> bool:
     """Whether the server refuses the query for want of a right or by a policy; the transaction goes on."""
     try:
@@ -279,7 +286,7 @@ async def test_partitions_are_made_once_however_many_ask(migrated_database: Any,
 
 async def test_a_months_rows_go_to_its_partition_and_look_ups_prune(connection: Connection) -> None:
     ours = await rows.fill(connection, "ours")
-    placed = await connection.fetchrow("SELECT id, tableoid::regclass::text AS place FROM executions")
+    placed = await one(connection, "SELECT id, tableoid::regclass::text AS place FROM executions")
     assert placed["place"] == f"executions_{datetime.now(UTC):%Y_%m}"
     plan = await connection.fetch("EXPLAIN SELECT * FROM executions WHERE id = $1", placed["id"])
     assert sum("Index Scan" in row[0] for row in plan) == 1
@@ -293,7 +300,7 @@ async def test_a_key_is_known_only_while_it_lives(connection: Connection) -> Non
     who = "SELECT * FROM gorax_authenticate_api_key($1)"
     for role in ("gorax_app", "gorax_worker"):
         async with acting(connection, role):
-            found = await connection.fetchrow(who, key)
+            found = await one(connection, who, key)
             assert (found["tenant_id"], found["user_id"], found["tenant_status"]) == (ours.tenant, ours.user, "active")
             assert "workflow:execute" in found["permissions"]
             assert await connection.fetchrow(who, b"other") is None
@@ -315,7 +322,7 @@ async def test_a_key_is_known_only_while_it_lives(connection: Connection) -> Non
 async def test_a_webhook_is_found_by_its_path_without_a_tenant(connection: Connection) -> None:
     ours = await rows.fill(connection, "ours")
     async with acting(connection, "gorax_worker"):
-        found = await connection.fetchrow("SELECT * FROM gorax_find_webhook($1)", ours.values["webhooks"]["path"])
+        found = await one(connection, "SELECT * FROM gorax_find_webhook($1)", ours.values["webhooks"]["path"])
     assert (found["tenant_id"], found["methods"], found["tenant_status"]) == (ours.tenant, ["POST"], "active")
     assert "secret" not in dict(found)
 
