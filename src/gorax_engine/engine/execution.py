@@ -117,6 +117,7 @@ class Execution:
         self._starts: list[StartStep] = []
         self._waits: dict[tuple[StepKey, int], runs.OpenWait] = {}
         self._scopes: dict[StepKey, anyio.CancelScope] = {}
+        self._alone: anyio.CancelScope | None = None
         self._in_doubt: frozenset[tuple[StepKey, int]] = frozenset()
         self._waited = claim.recovered
 
@@ -136,6 +137,9 @@ class Execution:
     def _post(self, item: _Ended | Event) -> None:
         self._inbox.append(item)
         self._arrived.set()
+        if self._alone is not None and not isinstance(item, _Ended):
+            # Nobody reads the inbox while a step runs alone; the step is about to be cancelled anyhow.
+            self._alone.cancel()
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
@@ -153,7 +157,7 @@ class Execution:
 
     async def _begin(self) -> list[Command]:
         claim, plan = self.claim, self._plan
-        trigger = claim.trigger_node if claim.trigger_node in plan.index else default_trigger(plan, claim.trigger_type)
+        trigger = trigger_of(plan, claim.trigger_node, claim.trigger_type)
         started = RunStarted(trigger, self._trigger, claim.started)
         if claim.recovered:
             records, self._waits = await self._load()
@@ -212,7 +216,7 @@ class Execution:
         """Run tasks and wait for what comes, until the end or the parking."""
         async with anyio.create_task_group() as tasks:
             while self.ended is None:
-                self._launch(tasks)
+                await self._launch(tasks)
                 due = min((wait.due for wait in self._waits.values()), default=None)
                 if due is not None and not self._scopes and not self._inbox and due - self._clock.now() > PARK_AFTER:
                     await self._park(due)
@@ -224,12 +228,19 @@ class Execution:
                 await self._turn()
             tasks.cancel_scope.cancel()
 
-    def _launch(self, tasks: TaskGroup) -> None:
+    async def _launch(self, tasks: TaskGroup) -> None:
+        """Start what is to be started. A step that is alone runs right here: most runs are chains, and a task costs."""
         starts, self._starts = self._starts, []
+        alone = len(starts) == 1 and not (self._scopes or self._waits or self._inbox)
         for command in starts:
             node = self._plan.nodes[self._plan.index[command.step.node]]
             scope = self._scopes[command.step] = anyio.CancelScope()
-            tasks.start_soon(self._run_task, node, command, scope)
+            if alone:
+                self._alone = scope
+                await self._run_task(node, command, scope)
+                self._alone = None
+            else:
+                tasks.start_soon(self._run_task, node, command, scope)
 
     async def _arrival(self, due: Instant | None) -> None:
         """Wait until a report or an event is there, or the next wait is due."""
@@ -268,7 +279,7 @@ class Execution:
             if wait.kind == "retry_backoff":
                 self._start(StartStep(step, attempt, wait.due))
             elif wait.kind == "timeout":
-                error = StepError("timeout", "The step did not end within its timeout.")
+                error = StepError("timeout", f"The step {node.id} did not end within its timeout.", classify("timeout"))
                 self._settle(node, StartStep(step, attempt, now), Failed(error), None, now, now)
             else:
                 self._settle(node, StartStep(step, attempt, now), Completed(wait.output), None, None, wait.due)
@@ -351,7 +362,7 @@ class Execution:
                 return
             config = node.config.render(scope)
             recorded = encode(node.config.record(config)) if config else None
-            outcome = self._engine.registry.node(node.type).evaluate(config, self._context(command))
+            outcome = self._engine.registry.pure(node.type).evaluate(config, self._context(command))
         except ExpressionError as error:
             outcome = Failed(StepError(error.code, error.message))
         except Unencodable as error:
@@ -385,18 +396,18 @@ class Execution:
 
     async def _attempt(self, node: PlanNode, config: Mapping[str, Json], command: StartStep) -> Outcome:
         """Run the node's own code. The one place where an exception becomes an outcome."""
-        timeout = node.timeout / SECOND if node.timeout is not None else None
-        with anyio.move_on_after(timeout) as deadline:
-            try:
-                outcome: Outcome = await self._engine.registry.node(node.type).run(config, self._context(command))
-            except (ExpressionError, Unencodable):
-                raise
-            except Exception as error:
-                _log.exception("node_crashed", node_type=node.type, node_id=node.id, execution_id=self._ids[0])
-                return Failed(StepError("node_crashed", f"The node type {node.type} failed: {type(error).__name__}."))
-            return outcome
-        assert deadline.cancelled_caught
-        return Failed(_timeout_error(node))
+        try:
+            if node.timeout is None:
+                return await self._engine.registry.task(node.type).run(config, self._context(command))
+            with anyio.move_on_after(node.timeout / SECOND):
+                return await self._engine.registry.task(node.type).run(config, self._context(command))
+            error = StepError("timeout", f"The step {node.id} did not end within its timeout.", classify("timeout"))
+            return Failed(error)
+        except (ExpressionError, Unencodable):
+            raise
+        except Exception as error:
+            _log.exception("node_crashed", node_type=node.type, node_id=node.id, execution_id=self._ids[0])
+            return Failed(StepError("node_crashed", f"The node type {node.type} failed: {type(error).__name__}."))
 
     def _context(self, command: StartStep) -> NodeContext:
         step = command.step
@@ -593,10 +604,6 @@ def _is_true(value: Json) -> bool:
     raise ExpressionError("type_error", "`when` must give true or false.")
 
 
-def _timeout_error(node: PlanNode) -> StepError:
-    return StepError("timeout", f"The step {node.id} did not end within its timeout.", classify("timeout"))
-
-
 def _encode_bound(bound: dict[str, Json]) -> str:
     try:
         return encode({"error": bound})
@@ -606,8 +613,10 @@ def _encode_bound(bound: dict[str, Json]) -> str:
         return encode({"error": slim})
 
 
-def default_trigger(plan: Plan, trigger_type: str) -> str:
-    """The trigger node for a start that names none: the first of the fitting type, else the first."""
+def trigger_of(plan: Plan, named: str | None, trigger_type: str) -> str:
+    """Return the trigger node of a start: the named one, else the first of the fitting type, else the first."""
+    if named is not None and named in plan.index:
+        return named
     fitting = {"webhook": "webhook_trigger", "schedule": "schedule_trigger", "event": "event_trigger"}.get(
         trigger_type, "manual_trigger"
     )

@@ -21,7 +21,7 @@ from gorax_engine.core.policies import step_error_json
 from gorax_engine.core.states import ExecutionState, StepState
 from gorax_engine.core.step_ids import step_id
 from gorax_engine.core.walk import advance, initial, recover
-from gorax_engine.engine.execution import default_trigger
+from gorax_engine.engine.execution import trigger_of
 from gorax_engine.engine.plans import UnsupportedVersion
 from gorax_engine.errors import Conflict, Forbidden, IdempotencyMismatch, MalformedInput, NotFound, Unavailable
 from gorax_engine.store import queue, runs
@@ -346,7 +346,7 @@ def _last_steps(
     if run.started is None:
         state, commands = advance(plan, state, (RunCancelled(run.now),))
     else:
-        trigger = run.trigger_node if run.trigger_node in plan.index else default_trigger(plan, run.trigger_type)
+        trigger = trigger_of(plan, run.trigger_node, run.trigger_type)
         rebuilt = recover(plan, state, RunStarted(trigger, {}, run.started), records)
         _, commands = advance(plan, rebuilt.state, (RunCancelled(run.now),))
         commands = [command for command in rebuilt.commands if isinstance(command, SkipStep)] + commands

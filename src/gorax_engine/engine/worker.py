@@ -19,13 +19,13 @@ from gorax_engine.engine.clock import DatabaseClock
 from gorax_engine.engine.execution import Engine, Execution
 from gorax_engine.engine.journal import Journal, Owner
 from gorax_engine.engine.lease import Lease
-from gorax_engine.engine.plans import Plans
+from gorax_engine.engine.plans import Plans, UnsupportedVersion
 from gorax_engine.errors import Unavailable
 from gorax_engine.core.model import SECOND
 from gorax_engine.store import queue, workers
 from gorax_engine.store.queue import ParkRow
 from gorax_engine.store.session import LeaseLost, open_session
-from gorax_engine.telemetry import ClaimDone, LeaseLostEvent, get_logger
+from gorax_engine.telemetry import ClaimDone, ExecutionQuarantined, ExecutionRescued, LeaseLostEvent, get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

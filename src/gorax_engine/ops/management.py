@@ -15,11 +15,15 @@ from typing import TYPE_CHECKING, Final
 import anyio
 import msgspec
 
-from gorax_engine.errors import GoraxError
+from gorax_engine.errors import GoraxError, Unavailable
 from gorax_engine.ops.metrics import CONTENT_TYPE, Metrics
+from gorax_engine.store import executions
+from gorax_engine.store.migrate import check
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
+
+    from gorax_engine.store.database import Database
 
 CHECK_DEADLINE: Final = 2.0
 CHECK_EVERY: Final = 1.0
@@ -129,3 +133,18 @@ class ManagementApp:
 def _health(fault: str | None) -> tuple[int, str, bytes]:
     body = _encode({"status": "ok" if fault is None else "unavailable", "reason": fault})
     return (200 if fault is None else 503), _JSON, body
+
+
+async def check_database(database: Database) -> None:
+    """Raise Unavailable if the database doesn't answer, or stands at a schema that this build can't use."""
+    async with database.worker() as connection:
+        problem = (await check(connection)).problem
+    if problem is not None:
+        raise Unavailable(problem)
+
+
+async def read_queue(database: Database) -> QueueState:
+    """Look at the queue. Raises Unavailable."""
+    row = await executions.queue_state(database)
+    depth = {state: row[state] for state in ("running", "ready", "parked")}
+    return QueueState(depth, row["oldest_age"], row["timers_due"])

@@ -1,0 +1,1 @@
+"""Running the engine: metrics, health and the duties of the leader."""
