@@ -25,6 +25,9 @@ from gorax_engine.core.schemas import Path, Place
 _Render: TypeAlias = Callable[[Scope], Json]
 _Record: TypeAlias = Callable[[Json], Json]
 
+Steps: TypeAlias = frozenset[str] | None
+"""The ids of the definition's nodes: with them `steps.a-1` is told apart from a subtraction."""
+
 _OPEN: Final = Place.root({})
 
 
@@ -73,36 +76,38 @@ class ConfigTemplate:
         return rendered if record is None else record(rendered)
 
 
-def compile_config(config: Mapping[str, Json], schema: Mapping[str, Json]) -> ConfigTemplate:
+def compile_config(config: Mapping[str, Json], schema: Mapping[str, Json], known_steps: Steps = None) -> ConfigTemplate:
     """Compile a node's config along its type's schema; raises ExpressionSyntaxError."""
-    return _compile(config, Place.root(schema))
+    return _compile(config, Place.root(schema), known_steps)
 
 
-def compile_value(value: Json) -> ConfigTemplate:
+def compile_value(value: Json, known_steps: Steps = None) -> ConfigTemplate:
     """Compile a value in which every string is a template; raises ExpressionSyntaxError."""
-    return _compile(value, _OPEN)
+    return _compile(value, _OPEN, known_steps)
 
 
-def compile_condition(source: str) -> Expression:
+def compile_condition(source: str, known_steps: Steps = None) -> Expression:
     """Compile an expression; one that is written as a template is accepted. Raises ExpressionSyntaxError."""
-    return compile_template(source) if is_template(source) else compile_expression(source)
+    if is_template(source):
+        return compile_template(source, known_steps=known_steps)
+    return compile_expression(source, known_steps=known_steps)
 
 
-def find_condition_site(source: str) -> Site:
+def find_condition_site(source: str, known_steps: Steps = None) -> Site:
     """Return the site of a condition that stands alone, such as a node's `when`."""
-    (site,) = find_sites(source, {"type": "string", "x-gorax": "expression"})
+    (site,) = find_sites(source, {"type": "string", "x-gorax": "expression"}, known_steps)
     return site
 
 
-def find_sites(value: Json, schema: Mapping[str, Json] | None = None) -> tuple[Site, ...]:
+def find_sites(value: Json, schema: Mapping[str, Json] | None = None, known_steps: Steps = None) -> tuple[Site, ...]:
     """Return all expressions and templates of a config (or, without a schema, of any value), parsed or not."""
-    compiler = _Compiler()
+    compiler = _Compiler(known_steps)
     compiler.compile(value, _OPEN if schema is None else Place.root(schema), ())
     return tuple(compiler.sites)
 
 
-def _compile(value: Json, place: Place) -> ConfigTemplate:
-    compiler = _Compiler()
+def _compile(value: Json, place: Place, known_steps: Steps) -> ConfigTemplate:
+    compiler = _Compiler(known_steps)
     part = compiler.compile(value, place, ())
     references: dict[Reference, None] = {}
     for site in compiler.sites:
@@ -116,8 +121,9 @@ def _compile(value: Json, place: Place) -> ConfigTemplate:
 class _Compiler:
     """One pass over a value along its schema; collects the sites that it meets."""
 
-    def __init__(self) -> None:
+    def __init__(self, known_steps: Steps) -> None:
         self.sites: list[Site] = []
+        self._known_steps = known_steps
 
     def compile(self, value: Json, place: Place, path: Path) -> _Part:
         match value:
@@ -148,9 +154,9 @@ class _Compiler:
         expression, error = None, None
         try:
             if bound or annotation == "path":
-                expression = compile_condition(text)
+                expression = compile_condition(text, self._known_steps)
             else:
-                expression = compile_template(text, url=annotation == "url")
+                expression = compile_template(text, url=annotation == "url", known_steps=self._known_steps)
         except ExpressionSyntaxError as fault:
             error = fault
         self.sites.append(Site(path, text, expression, error, place.locals, place.secrets, bound))

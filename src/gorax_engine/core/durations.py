@@ -39,7 +39,9 @@ def parse_duration(value: Json) -> Micros:
     """
     if isinstance(value, str):
         micros = _parse_text(value.strip())
-    elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+    elif (isinstance(value, int) and not isinstance(value, bool)) or (
+        isinstance(value, float) and math.isfinite(value)
+    ):
         # Comparing before multiplying keeps huge integers and floats cheap and free of overflow.
         micros = LONGEST + 1 if value > LONGEST else -1 if value < 0 else round(value * SECOND)
     else:

@@ -87,8 +87,17 @@ def compile_plan(definition: Definition, specs: Mapping[str, NodeSpec]) -> Plan:
     for edge in edges:
         incoming[edge.target] += 1
         outgoing[edge.source].append(edge)
+    steps = frozenset(index)
     nodes = tuple(
-        _compile_node(number, node, node_specs[number], outcomes[number], incoming[number], tuple(outgoing[number]))
+        _compile_node(
+            node,
+            node_specs[number],
+            steps,
+            index=number,
+            outcomes=outcomes[number],
+            incoming=incoming[number],
+            out=tuple(outgoing[number]),
+        )
         for number, node in enumerate(definition.nodes)
     )
     return Plan(
@@ -96,7 +105,7 @@ def compile_plan(definition: Definition, specs: Mapping[str, NodeSpec]) -> Plan:
         edges=edges,
         index=index,
         triggers=tuple(node.index for node in nodes if node.kind is NodeKind.TRIGGER),
-        output=compile_value(definition.output) if definition.has_output else None,
+        output=compile_value(definition.output, steps) if definition.has_output else None,
         settings=definition.settings,
     )
 
@@ -111,15 +120,23 @@ def _spec_of(node: Node, specs: Mapping[str, NodeSpec]) -> NodeSpec:
 
 
 def _compile_node(
-    number: int, node: Node, spec: NodeSpec, outcomes: tuple[str, ...], incoming: int, out: tuple[PlanEdge, ...]
+    node: Node,
+    spec: NodeSpec,
+    steps: frozenset[str],
+    *,
+    index: int,
+    outcomes: tuple[str, ...],
+    incoming: int,
+    out: tuple[PlanEdge, ...],
 ) -> PlanNode:
     try:
-        config = compile_config(node.config, spec.schema)
-        when = None if node.when is None else compile_condition(node.when)
+        config = compile_config(node.config, spec.schema, steps)
+        when = None if node.when is None else compile_condition(node.when, steps)
     except ExpressionSyntaxError as error:
-        raise InvalidDefinition([Problem("invalid_expression", "", f"Node `{node.id}`: {error.message}")]) from error
+        problem = Problem("invalid_expression", "", f"Node `{node.id}`: {error.message}")
+        raise InvalidDefinition([problem]) from error
     return PlanNode(
-        index=number,
+        index=index,
         id=node.id,
         type=node.type,
         kind=spec.kind,

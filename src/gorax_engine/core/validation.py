@@ -129,13 +129,18 @@ def _message(error: ValidationError) -> str:
         case ValidationErrorKind.Format():
             return _format_message(kind.format)
         case ValidationErrorKind.AnyOf() | ValidationErrorKind.OneOfNotValid():
-            missing = [_only_missing(branch) for branch in kind.context]
-            if missing and all(missing):
-                return f"One of {_listed([f'`{name}`' for name in missing if name])} is needed: add it."
-            inner = max((branch for branch in kind.context if branch), key=_depth, default=None)
-            return _message(inner[0]) if inner else "This matches none of the accepted forms."
+            return _choice_message(kind.context)
         case _:
             return f"{error.message[:300]}."
+
+
+def _choice_message(branches: Sequence[Sequence[ValidationError]]) -> str:
+    """Return the sentence for a value that fits none of several subschemas: what the closest of them says."""
+    missing = [_only_missing(branch) for branch in branches]
+    if missing and all(missing):
+        return f"One of {_listed([f'`{name}`' for name in missing if name])} is needed: add it."
+    closest = max((branch for branch in branches if branch), key=_depth, default=None)
+    return _message(closest[0]) if closest else "This matches none of the accepted forms."
 
 
 def _type_names(kind: Json) -> list[str]:

@@ -78,6 +78,7 @@ class _Reader:
         self._origins = Origins()
         self.report = Report(self._origins)
         self._types = types
+        self._steps: frozenset[str] = frozenset()
         self._settings = WorkflowSettings()
 
     def read(self, raw: Json) -> None:
@@ -88,7 +89,7 @@ class _Reader:
         self._read_nodes()
         self._read_edges()
         if self._checked and self.canonical.get("output") is not None:
-            self.output_sites = find_sites(self.canonical["output"])
+            self.output_sites = find_sites(self.canonical["output"], known_steps=self._steps)
         self._read_settings()
 
     def definition(self) -> Definition:
@@ -109,7 +110,10 @@ class _Reader:
         if not nodes:
             self.report.problem("no_nodes", (), "There are no nodes: add a trigger and at least one step.")
             return
-        reader = NodesReader(self._types, self._origins, self.report, checked=self._checked)
+        self._steps = frozenset(
+            node["id"] for node in nodes if isinstance(node, dict) and isinstance(node.get("id"), str)
+        )
+        reader = NodesReader(self._types, self._steps, self._origins, self.report, checked=self._checked)
         read_nodes = [reader.read(node, at) for at, node in enumerate(nodes)]
         self.canonical["nodes"] = [node for node, _ in read_nodes]
         self.nodes = [draft for _, draft in read_nodes]

@@ -52,8 +52,11 @@ class NodeTypes(Protocol):
 class NodesReader:
     """Reads the nodes of one definition. Without `checked`, configs and expressions are taken as they are."""
 
-    def __init__(self, types: NodeTypes, origins: Origins, report: Report, *, checked: bool) -> None:
+    def __init__(
+        self, types: NodeTypes, known_steps: frozenset[str], origins: Origins, report: Report, *, checked: bool
+    ) -> None:
         self._types = types
+        self._known_steps = known_steps
         self._origins = origins
         self._report = report
         self._checked = checked
@@ -147,7 +150,7 @@ class NodesReader:
             draft.outcomes = draft.spec.outcomes(config)
 
     def _check_config(self, config: dict[str, Json], draft: DraftNode, spec: NodeSpec, path: Path) -> bool:
-        draft.sites = find_sites(config, spec.schema)
+        draft.sites = find_sites(config, spec.schema, self._known_steps)
         if spec.name not in self._validators:
             self._validators[spec.name] = ConfigValidator(spec.schema)
         sound = True
@@ -183,7 +186,7 @@ class NodesReader:
             when = node["when"] = "true" if when else "false"
         if isinstance(when, str):
             draft.when = when
-            draft.when_site = find_condition_site(when) if self._checked else None
+            draft.when_site = find_condition_site(when, self._known_steps) if self._checked else None
         elif when is not None:
             self._report.problem("invalid_config", (*path, "when"), "`when` must be an expression, written as text.")
 

@@ -20,31 +20,35 @@ def _malformed(raw: Json) -> Iterator[Problem]:
     levels: list[tuple[Json, int]] = [(raw, 1)]
     while levels:
         value, depth = levels.pop()
-        if depth > MAX_DEPTH and isinstance(value, list | dict):
+        if not isinstance(value, list | dict):
+            problem = _scalar_problem(value)
+            if problem is not None:
+                yield problem
+        elif depth > MAX_DEPTH:
             yield Problem("limit_exceeded", "", f"The definition is nested more than {MAX_DEPTH} levels deep.")
-            return
-        match value:
-            case str():
-                if not _is_storable(value):
-                    yield Problem("malformed_input", "", "Text must not have NUL characters or lone surrogates in it.")
-            case bool() | None:
-                pass
-            case int():
-                if value.bit_length() > MAX_INTEGER_BITS:
-                    yield Problem("limit_exceeded", "", "A number has too many digits.")
-            case float():
-                if not math.isfinite(value):
-                    yield Problem("malformed_input", "", "Numbers must be finite.")
-            case list():
-                levels.extend((item, depth + 1) for item in value)
-            case dict():
-                for key, member in value.items():
-                    if not isinstance(key, str):
-                        yield Problem("malformed_input", "", "The keys of an object must be text.")
-                    levels.append((key, depth))
-                    levels.append((member, depth + 1))
-            case _:
-                yield Problem("malformed_input", "", "The definition must be JSON.")
+        elif isinstance(value, list):
+            levels.extend((item, depth + 1) for item in value)
+        else:
+            if not all(isinstance(key, str) for key in value):
+                yield Problem("malformed_input", "", "The keys of an object must be text.")
+            levels.extend((part, depth + 1) for pair in value.items() for part in pair)
+
+
+def _scalar_problem(value: Json) -> Problem | None:
+    match value:
+        case None | bool():
+            message = None
+        case str():
+            message = None if _is_storable(value) else "Text must not have NUL characters or lone surrogates in it."
+        case float():
+            message = None if math.isfinite(value) else "Numbers must be finite."
+        case int():
+            if value.bit_length() > MAX_INTEGER_BITS:
+                return Problem("limit_exceeded", "", "A number has too many digits.")
+            message = None
+        case _:
+            message = "The definition must be JSON."
+    return None if message is None else Problem("malformed_input", "", message)
 
 
 def _is_storable(text: str) -> bool:

@@ -22,6 +22,7 @@ _CASE: Final[Json] = {
             "minLength": 1,
             "maxLength": 255,
             "not": {"const": "error"},
+            "x-gorax-message": "A case needs a name: text of 1 to 255 characters that is not `error`.",
             "description": "The label of the edges that this case takes; not `error`, which is for failures.",
         },
         "value": {"description": "The case holds if this equals the switch's `value`."},
@@ -53,7 +54,13 @@ class Switch:
             "type": "object",
             "properties": {
                 "value": {"x-gorax": "path", "description": "The value that the cases' values are compared with."},
-                "cases": {"type": "array", "minItems": 1, "maxItems": 1000, "items": _CASE},
+                "cases": {
+                    "type": "array",
+                    "minItems": 1,
+                    "maxItems": 1000,
+                    "items": _CASE,
+                    "description": "Looked at in order: each has a `name` and a `value` or a `condition`.",
+                },
             },
             "required": ["cases"],
             "if": {
