@@ -31,7 +31,8 @@ def test_offsets_fractions_and_leap_seconds() -> None:
 @pytest.mark.parametrize(
     "text",
     ["", "1970-01-01", "1970-01-01T00:00:00", "19700101T000000Z", "1970-13-01T00:00:00Z", "1970-01-01T25:00:00Z",
-     "1970-01-01T00:00:00Z ", "1970-W01-1T00:00:00Z", "1970-01-01T00:00:61Z", "1970-01-01T00:00:00,5Z", "٢٠٢٦-01-01T00:00:00Z"],
+     "1970-01-01T00:00:00Z ", "1970-W01-1T00:00:00Z", "1970-01-01T00:00:61Z", "1970-01-01T00:00:00,5Z",
+     "٢٠٢٦-01-01T00:00:00Z"],
 )  # fmt: skip
 def test_anything_else_is_refused(text: str) -> None:
     with pytest.raises(ValueError):

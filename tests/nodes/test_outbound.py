@@ -2,10 +2,12 @@
 
 import gzip
 import socket
+import ssl
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import anyio
 import pytest
@@ -30,6 +32,10 @@ from gorax_engine.nodes.outbound_request import Call
 
 pytestmark = pytest.mark.anyio
 
+CERTIFICATE = Path(__file__).with_name("shop_example.pem")
+"""Self-signed, for shop.example, with its key; used by these tests alone."""
+
+NORMAL = OutboundLimits()
 LOOPBACK = OutboundPolicy.read(allow=["127.0.0.0/8", "::1"])
 Script = Callable[[SocketStream, bytes], Awaitable[None]]
 
@@ -40,13 +46,13 @@ def anyio_backend() -> str:
 
 
 @asynccontextmanager
-async def app(*routes: web.RouteDef) -> AsyncIterator[str]:
+async def app(*routes: web.RouteDef, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
     """Serve aiohttp routes; gives the base URL."""
     application = web.Application()
     application.add_routes(routes)
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=0)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
     await site.start()
     try:
         yield f"http://127.0.0.1:{runner.addresses[0][1]}"
@@ -68,12 +74,12 @@ async def wire(script: Script) -> AsyncIterator[str]:
             except (anyio.EndOfStream, anyio.BrokenResourceError):
                 pass
 
-    failure: Exception | None = None
+    failure: OutboundError | AssertionError | None = None
     async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as group:
         group.start_soon(listener.serve, serve)
         try:
             yield f"http://127.0.0.1:{listener.extra(SocketAttribute.local_port)}"
-        except Exception as error:  # raised below, so that the task group doesn't wrap it
+        except (OutboundError, AssertionError) as error:  # raised below, so that the task group doesn't wrap it
             failure = error
         group.cancel_scope.cancel()
     if failure is not None:
@@ -87,12 +93,12 @@ def says(data: bytes) -> Script:
     return script
 
 
-async def fetch(call: Call, policy: OutboundPolicy = LOOPBACK, limits: OutboundLimits = OutboundLimits()) -> Answer:
+async def fetch(call: Call, policy: OutboundPolicy = LOOPBACK, limits: OutboundLimits = NORMAL) -> Answer:
     async with OutboundClient(policy, limits=limits) as client:
         return await client.send(call)
 
 
-async def fetch_raw(data: bytes, limits: OutboundLimits = OutboundLimits(), method: str = "GET") -> Answer:
+async def fetch_raw(data: bytes, limits: OutboundLimits = NORMAL, method: str = "GET") -> Answer:
     async with wire(says(data)) as base:
         return await fetch(Call(method, base), limits=limits)
 
@@ -206,14 +212,14 @@ async def test_a_name_with_any_private_address_is_denied(addresses: list[str]) -
         return addresses
 
     async with OutboundClient(OutboundPolicy(), resolve=resolve) as client:
-        with pytest.raises(OutboundDenied, match="rebind.example can't be reached"):
+        with pytest.raises(OutboundDenied, match=r"rebind\.example can't be reached"):
             await client.send(Call("GET", "http://rebind.example/"))
 
 
 async def test_the_socket_is_gated_even_if_name_and_literal_checks_are_passed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(OutboundClient, "_refuse_literal", lambda self, host: None)
     async with app(web.get("/", echo)) as base:
-        with pytest.raises(OutboundDenied, match="127.0.0.1 is not a public address"):
+        with pytest.raises(OutboundDenied, match=r"127\.0\.0\.1 is not a public address"):
             await fetch(Call("GET", base), OutboundPolicy())
 
 
@@ -309,7 +315,7 @@ async def test_secrets_stay_with_their_origin() -> None:
         across = (await fetch(Call("POST", f"{base}/out", SECRETS, b"x"))).body.decode()
         within = await fetch(Call("POST", f"{base}/in", SECRETS, b"x"))
     assert not [name for name in SECRETS if f'"{name}"' in across and name != "Accept"]
-    assert '"method": "POST"' in across and '"body": "x"' in across and "text/x" in across
+    assert all(part in across for part in ('"method": "POST"', '"body": "x"', "text/x"))
     assert not [name for name in SECRETS if f'"{name}"' not in within.body.decode()]
     assert within.url == f"{base}/there?q=1"
 
@@ -410,7 +416,7 @@ async def test_a_server_that_stalls_meets_the_deadline(part: bytes) -> None:
         await anyio.sleep_forever()
 
     async with wire(script) as base:
-        with pytest.raises(OutboundTimeout, match="longer than 0.05 s") as caught:
+        with pytest.raises(OutboundTimeout, match=r"longer than 0\.05 s") as caught:
             await fetch(Call("GET", base, timeout=SECOND // 20))
     assert caught.value.classification is Classification.TRANSIENT
 
@@ -557,6 +563,38 @@ async def test_answers_without_a_body(method: str) -> None:
 async def test_headers_are_text_that_can_be_stored() -> None:
     answer = await fetch_raw(b"HTTP/1.1 200 OK\r\nX-Odd: a\xff\xc3\xbc\r\nContent-Length: 0\r\n\r\n")
     assert dict(answer.headers)["x-odd"] == "a\ufffdü"
+
+
+async def loopback(host: str, port: int) -> list[str]:
+    return ["127.0.0.1"]
+
+
+def server_tls() -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(CERTIFICATE)
+    return context
+
+
+async def test_tls_is_checked_against_the_name_while_the_vetted_address_is_dialled() -> None:
+    names: list[str | None] = []
+    server = server_tls()
+    server.sni_callback = lambda connection, name, context: names.append(name)
+    trusting = ssl.create_default_context(cafile=str(CERTIFICATE))
+    async with app(web.get("/", echo), tls=server) as base:
+        port = base.rpartition(":")[2]
+        async with OutboundClient(LOOPBACK, resolve=loopback, tls=trusting) as client:
+            assert (await client.send(Call("GET", f"https://shop.example:{port}/"))).status == 200
+            with pytest.raises(ConnectionFailed, match="certificate") as caught:
+                await client.send(Call("GET", f"https://other.example:{port}/"))
+    assert caught.value.classification is Classification.PERMANENT
+    assert names == ["shop.example", "other.example"]
+
+
+async def test_an_unknown_certificate_is_refused() -> None:
+    async with app(web.get("/", echo), tls=server_tls()) as base, OutboundClient(LOOPBACK, resolve=loopback) as client:
+        with pytest.raises(ConnectionFailed, match="certificate") as caught:
+            await client.send(Call("GET", f"https://shop.example:{base.rpartition(':')[2]}/"))
+    assert (caught.value.reason, caught.value.classification) == ("tls", Classification.PERMANENT)
 
 
 async def test_a_plain_server_behind_https() -> None:

@@ -22,7 +22,7 @@ def format_instant(at: Instant) -> str:
 
 
 def parse_instant(text: str) -> Instant:
-    """Read an RFC 3339 time with an offset. Digits beyond the microsecond are dropped, a leap second is the next second.
+    """Read an RFC 3339 time with an offset. Digits beyond microseconds are dropped, a leap second is the next second.
 
     Raises ValueError for anything else.
     """

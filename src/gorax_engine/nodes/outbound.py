@@ -93,7 +93,7 @@ class OutboundClient:
         policy: OutboundPolicy,
         *,
         limits: OutboundLimits = OutboundLimits(),
-        emit: Callable[[OutboundRequest], None] = lambda event: None,
+        emit: Callable[[OutboundRequest], None] = lambda _: None,
         resolve: Resolve | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
