@@ -203,7 +203,7 @@ SELECT gorax_protect('request_idempotency', p_worker => true);
 -- workers and leaderships hold no tenant's data, so they have no row-level security.
 GRANT SELECT, INSERT, UPDATE, DELETE
     ON executions, step_executions, execution_queue, waits, start_keys, outbox, workers, leaderships TO gorax_worker;
-GRANT SELECT, DELETE ON request_idempotency TO gorax_worker;
+GRANT SELECT, UPDATE, DELETE ON request_idempotency TO gorax_worker; -- UPDATE: to lock what it deletes
 GRANT SELECT, INSERT, UPDATE ON executions, step_executions TO gorax_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON execution_queue, waits, request_idempotency TO gorax_app;
 GRANT SELECT, INSERT ON start_keys TO gorax_app;

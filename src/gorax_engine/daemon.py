@@ -93,7 +93,7 @@ async def verify_database(settings: DatabaseSettings) -> None:
             raise ConfigurationError(f"The database of {purpose}_dsn is a standby; gorax needs the primary.")
         if facts.schema_problem is not None:
             raise ConfigurationError(facts.schema_problem, code="schema_mismatch")
-        if facts.role in facts.unbound:
+        if facts.unbound == facts.role:
             raise ConfigurationError(
                 f"The database role {facts.role} of {purpose}_dsn is a superuser or has BYPASSRLS and would see every "
                 "tenant's rows; give it neither.",

@@ -24,6 +24,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from gorax_engine.core.model import SECOND, Micros
+from gorax_engine.telemetry import OutboundRequest
 from gorax_engine.nodes.egress import OutboundPolicy
 from gorax_engine.nodes.inflate import Bomb, Corrupt, Inflater
 from gorax_engine.nodes.outbound_errors import (
@@ -69,13 +70,6 @@ class Answer:
     headers: tuple[tuple[str, str], ...]
     body: bytes
     url: str
-
-
-@dataclass(frozen=True, slots=True)
-class OutboundRequest:
-    """Telemetry: a call ended; `status_class` is `2xx` to `5xx` or the code of an OutboundError."""
-
-    status_class: str
 
 
 Resolve: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]

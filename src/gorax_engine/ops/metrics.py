@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import TYPE_CHECKING, Final, assert_never
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
@@ -72,6 +73,9 @@ class Metrics:
         self._notified = Counter("gorax_notify_received", "Notifications from Postgres", registry=keep)
         self._outbound = Counter("gorax_outbound_requests", "Calls of nodes to the outside", ["class"], registry=keep)
         self._db_errors = Counter("gorax_db_errors", "Statements that failed", ["sqlstate_class"], registry=keep)
+        # Looking a child up by its labels costs more than counting, and steps are counted by the thousand.
+        self._step_counter = cache(self._steps.labels)
+        self._step_histogram = cache(self._step_duration.labels)
         info = Info("gorax_worker", "This process", registry=keep)
         info.info({"version": version, "worker": worker})
         self._gauges = _Gauges()
@@ -104,8 +108,8 @@ class Metrics:
         """Count an event."""
         match event:
             case StepFinished(node_type, status, duration):
-                self._steps.labels(node_type, status).inc()
-                self._step_duration.labels(node_type).observe(duration * _MICROS)
+                self._step_counter(node_type, status).inc()
+                self._step_histogram(node_type).observe(duration * _MICROS)
             case FlushDone(rows, seconds):
                 self._flush.observe(seconds)
                 self._flush_rows.observe(rows)
