@@ -61,6 +61,11 @@ class StubServer:
         stub = self
 
         class Handler(BaseHTTPRequestHandler):
+            def __getattr__(self, name: str) -> Any:
+                if name.startswith("do_"):
+                    return self._answer
+                raise AttributeError(name)
+
             def _answer(self) -> None:
                 url = urlsplit(self.path)
                 length = int(self.headers.get("Content-Length", "0"))
@@ -80,8 +85,6 @@ class StubServer:
                     self.send_header("Content-Length", str(len(payload)))
                 self.end_headers()
                 self.wfile.write(payload)
-
-            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _answer
 
             def log_message(self, format: str, *args: object) -> None:
                 pass

@@ -9,8 +9,8 @@ import click
 import pytest
 
 from gorax_engine.cli import main as cli
-from gorax_engine.cli.main import COMMANDS, exit_code, gorax, main
 from gorax_engine.cli.client import CannotConnect
+from gorax_engine.cli.main import COMMANDS, exit_code, gorax, main
 from gorax_engine.errors import ConfigurationError, DatabaseUnreachable, GoraxError, InvalidInput, Problem
 
 from .conftest import Reply, StubServer
@@ -84,7 +84,11 @@ class Boom:
     [
         (InvalidInput("Two faults.", problems=[Problem("c1", "/a", "m1")]), 1, "Two faults. [invalid_input]\n  /a: m1"),
         (ConfigurationError("No dsn."), 78, "error: No dsn. [configuration_error]"),
-        (ExceptionGroup("g", [ValueError(), ExceptionGroup("h", [DatabaseUnreachable("Gone.")])]), 69, "error: Gone. ["),
+        (
+            ExceptionGroup("g", [ValueError(), ExceptionGroup("h", [DatabaseUnreachable("Gone.")])]),
+            69,
+            "error: Gone. [",
+        ),
         (KeyboardInterrupt(), 130, "error: Interrupted. [interrupted]"),
         (GoraxError("a\x1b[2Jb"), 1, "error: a [2Jb [internal_error]"),
     ],

@@ -37,18 +37,14 @@ def test_starts_by_name_and_prints_the_id(orders: StubServer, capsys: pytest.Cap
     assert asked.query == {}
 
 
-def test_starts_by_id_without_a_look_up_and_prints_json(
-    orders: StubServer, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_starts_by_id_without_a_look_up_and_prints_json(orders: StubServer, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--json", "run", ID]) == 0
     assert json.loads(capsys.readouterr().out) == {"execution_id": RUN, "status": "pending"}
     assert orders.calls() == [f"POST /workflows/{ID}/execute"]
     assert orders.asked[0].body == {"input": {}}
 
 
-def test_input_comes_from_a_file_or_stdin(
-    orders: StubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_input_comes_from_a_file_or_stdin(orders: StubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "in.json").write_text('{"from": "file"}')
     assert main(["run", ID, "--input", "@in.json"]) == 0
     monkeypatch.setattr("sys.stdin", io.StringIO('["stdin"]'))

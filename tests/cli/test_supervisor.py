@@ -18,6 +18,7 @@ from gorax_engine.cli.supervisor import (
     Restart,
     child_environments,
     decide,
+    die_with_supervisor,
 )
 
 # A child that says what happens to it, and ends as its command line wants.
@@ -36,8 +37,8 @@ signal.signal(signal.SIGTERM, drain)
 say(f"pid {os.getpid()}")
 if behaviour.startswith("exit"):
     sys.exit(int(behaviour[4:]))
-notify("READY=1")
 say("ready")
+notify("READY=1")
 if behaviour == "crash-once" and open(log).read().count("ready") == 1:
     sys.exit(1)
 while True:
@@ -47,7 +48,8 @@ while True:
 SUPERVISE = """
 import anyio, os, sys
 from gorax_engine.cli.supervisor import Supervisor, child_environments
-environments = [{**each, "NAME": str(i)} for i, each in enumerate(child_environments(dict(os.environ), [1] * int(sys.argv[1])))]
+plain = child_environments(dict(os.environ), [1] * int(sys.argv[1]))
+environments = [{**each, "NAME": str(i)} for i, each in enumerate(plain)]
 sys.exit(anyio.run(Supervisor([sys.executable, "-c", *sys.argv[2:]], environments).run))
 """
 
@@ -139,3 +141,39 @@ def test_what_crashes_is_started_again(supervise: list[Supervised], tmp_path: Pa
     run.process.terminate()
     assert run.ends() == 0
     assert len({line for line in run.said() if " pid " in line}) == 2
+
+
+def test_a_child_ends_with_its_supervisor() -> None:
+    """The kernel tells the child: a supervisor that is killed can't."""
+    child = (
+        "import signal, sys; from gorax_engine.cli.supervisor import die_with_supervisor; "
+        "print(die_with_supervisor(), flush=True); signal.pause()"
+    )
+    parent = (
+        "import os, subprocess, sys, signal; "
+        "os.environ['GORAX_SUPERVISOR'] = str(os.getpid()); "
+        f"subprocess.Popen([sys.executable, '-c', {child!r}]); signal.pause()"
+    )
+    read, write = os.pipe()
+    supervisor = subprocess.Popen([sys.executable, "-c", parent], stdout=write)
+    os.close(write)
+    with os.fdopen(read) as said:
+        assert said.readline() == "False\n"
+        supervisor.kill()
+        supervisor.wait()
+        # The pipe closes when the child, which holds its other end, has gone.
+        assert said.read() == ""
+
+
+def test_a_child_whose_supervisor_has_gone_already_does_not_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = "from gorax_engine.cli.supervisor import die_with_supervisor; print(die_with_supervisor())"
+    said = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "GORAX_SUPERVISOR": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stdout == "True\n"
+    monkeypatch.delenv("GORAX_SUPERVISOR", raising=False)
+    assert not die_with_supervisor()

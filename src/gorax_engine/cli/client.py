@@ -129,7 +129,9 @@ class Client:
         connection = self._connection(timeout)
         try:
             connection.request(method, self._target(path, query), body=payload, headers=sent)
-            yield connection.getresponse()
+            # A response that ends with the connection holds the socket itself.
+            with connection.getresponse() as response:
+                yield response
         except TimeoutError as error:
             raise CannotConnect(f"{self._server.geturl()} did not answer within {timeout:g} s.") from error
         except (OSError, http.client.HTTPException, ValueError) as error:

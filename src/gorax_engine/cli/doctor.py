@@ -89,12 +89,12 @@ def _connection(purpose: str, fact: Facts) -> Iterable[Check]:
     if purpose in ("listen", "migrate") and fact.pooled:
         sentence = f"A pooler stands between; set database.{purpose}_dsn to a direct connection."
         return [Check(name, Verdict.FAILED, sentence)]
-    if purpose != "migrate" and fact.unbound:
-        sentence = (
-            f"{fact.unbound[0]} is a superuser or has BYPASSRLS and would see every tenant; "
-            "use a login that row-level security binds."
-        )
+    if purpose != "migrate" and fact.role in fact.unbound:
+        sentence = f"{fact.role} is a superuser or has BYPASSRLS and would see every tenant; give it neither."
         return [Check(name, Verdict.FAILED, sentence)]
+    if purpose != "migrate" and fact.unbound:
+        sentence = f"Connected as {who}, but the login {fact.login} itself is not bound by row-level security."
+        return [Check(name, Verdict.WARNING, sentence)]
     return [Check(name, Verdict.OK, f"Connected as {who}{' through a pooler' if fact.pooled else ''}.")]
 
 

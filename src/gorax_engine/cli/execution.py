@@ -94,22 +94,13 @@ def explain(session: Session, execution: str) -> None:
 
 @command.command()
 @click.argument("execution")
-@click.option("--reason", help="Kept with the execution.")
 @click.option("--force", is_flag=True, help="End it at once, without its `finally` parts.")
 @pass_session
-def cancel(session: Session, execution: str, reason: str | None, force: bool) -> None:
+def cancel(session: Session, execution: str, force: bool) -> None:
     """Cancel an execution."""
-    answer = (
-        session.client()
-        .call(
-            "POST",
-            f"/executions/{segment(execution)}/cancel",
-            {"reason": reason} if reason else {},
-            query={"force": "true"} if force else None,
-        )
-        .data
-    )
+    query = {"force": "true"} if force else None
+    answer = session.client().call("POST", f"/executions/{segment(execution)}/cancel", query=query).data
     if session.as_json:
         print_json(answer)
     else:
-        print(f"Execution {execution}: {printable(answer.get('status'))}")
+        print(f"Execution {execution}: {printable(answer['status'])}")

@@ -20,10 +20,7 @@ def printable(value: object) -> str:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, dict | list):
-        text = json.dumps(value, ensure_ascii=False)
-    else:
-        text = str(value)
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)
     return "".join(" " if unicodedata.category(character) in ("Cc", "Cf", "Cs") else character for character in text)
 
 

@@ -1,7 +1,7 @@
 """The supervisor of `serve --processes N`: starts N daemons, hands signals on, restarts what crashes.
 
 Each child is an ordinary `gorax serve` in a process group of its own, so that a Ctrl-C reaches it once, through here.
-Children report readiness by `READY=1` (sd_notify) to a socket of the supervisor; systemd hears of it once all are ready.
+Children report `READY=1` (sd_notify) to a socket of the supervisor; systemd hears of it once all are ready.
 """
 
 from __future__ import annotations

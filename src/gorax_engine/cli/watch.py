@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from gorax_engine.cli import exits
-from gorax_engine.cli.client import CannotConnect, segment
+from gorax_engine.cli.client import CannotConnect, decode, segment
 from gorax_engine.cli.output import print_json, printable
 from gorax_engine.cli.session import Command, Session, pass_session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from rich.tree import Tree
 
@@ -41,33 +41,49 @@ MARKS: Final = {
 def command(session: Session, execution: str) -> int:
     """Draw the steps of EXECUTION live; the exit code tells how it ended."""
     client = session.client()
+    view = View()
     with ExitStack() as stack:
         show = _show_json if session.as_json else _live(stack) if sys.stdout.isatty() else Lines().show
-        status = "pending"
-        for snapshot in snapshots(client, execution):
-            status = snapshot["execution"]["status"]
-            show(snapshot["execution"], snapshot["steps"])
-    return exits.of_status(status)
+        for view in follow(client, execution):
+            show(view)
+    return exits.of_status(view.execution["status"])
 
 
-def snapshots(client: Client, execution: str, pause: Callable[[float], None] = time.sleep) -> Iterator[Json]:
-    """Yield what the stream says until the execution has ended, connecting again when it breaks off.
+@dataclass(slots=True)
+class View:
+    """An execution as far as it was seen: steps by id, in the order in which they appeared."""
 
-    Raises Refused, and CannotConnect if the first try or `len(RECONNECT)` tries in a row fail.
+    execution: Json = None
+    steps: dict[str, Json] = field(default_factory=dict)
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen."""
+        return self.execution is not None and self.execution["status"] in exits.ENDED
+
+
+def follow(client: Client, execution: str, pause: Callable[[float], None] = time.sleep) -> Iterator[View]:
+    """Yield the view after each change until the execution has ended, connecting again when the stream breaks off.
+
+    The server tells all anew to whoever connects, so nothing is missed. Raises Refused, and CannotConnect if the first
+    try or `len(RECONNECT)` tries in a row fail.
     """
-    seen, failures = False, 0
+    view, failures = View(), 0
     while True:
         try:
-            for _event, data in client.stream(f"/executions/{segment(execution)}/stream"):
-                snapshot = json.loads(data)
-                if "execution" not in snapshot:
-                    continue
-                seen, failures = True, 0
-                yield snapshot
-                if snapshot["execution"]["status"] in exits.ENDED:
-                    return
+            for event, data in client.stream(f"/executions/{segment(execution)}/stream"):
+                failures = 0
+                if event == "step":
+                    step = decode(data.encode())
+                    view.steps[step["id"]] = step
+                elif event == "execution":
+                    view.execution = decode(data.encode())
+                if view.execution is not None:
+                    yield view
+            if view.ended:
+                return
         except CannotConnect:
-            if not seen or failures >= len(RECONNECT):
+            if view.execution is None or failures >= len(RECONNECT):
                 raise
         if failures >= len(RECONNECT):
             raise CannotConnect("The server keeps ending the stream before the execution has ended.")
@@ -81,11 +97,12 @@ class Lines:
     def __init__(self) -> None:
         self._said: set[tuple[object, ...]] = set()
 
-    def show(self, execution: Json, steps: Sequence[Json]) -> None:
+    def show(self, view: View) -> None:
         """Print what has changed since the last call."""
-        for step in steps:
+        for step in view.steps.values():
             self._say_once((step["id"], step["status"]), f"  {label(step)}")
-        self._say_once((execution["status"], execution.get("waiting_for")), headline(execution))
+        run = view.execution
+        self._say_once((run["status"], run.get("waiting_for")), headline(run))
 
     def _say_once(self, key: tuple[object, ...], line: str) -> None:
         if key not in self._said:
@@ -116,7 +133,7 @@ def label(step: Json) -> str:
     return printable(", ".join(parts))
 
 
-def tree(execution: Json, steps: Sequence[Json]) -> Tree:
+def tree(view: View) -> Tree:
     """Return the tree of steps: the execution on top, scopes' iterations as branches below it."""
     from rich.text import Text
     from rich.tree import Tree
@@ -125,9 +142,9 @@ def tree(execution: Json, steps: Sequence[Json]) -> Tree:
         mark, style = MARKS.get(status, ("?", ""))
         return Text.assemble((mark, style), " ", (text, style if status in ("failed", "cancelled") else ""))
 
-    root = Tree(line(execution["status"], headline(execution)))
+    root = Tree(line(view.execution["status"], headline(view.execution)))
     branches: dict[str, Tree] = {"": root}
-    for step in steps:
+    for step in view.steps.values():
         path = ""
         branch = root
         for part in (step.get("iteration_path") or "").split("."):
@@ -138,19 +155,19 @@ def tree(execution: Json, steps: Sequence[Json]) -> Tree:
     return root
 
 
-def _show_json(execution: Json, steps: Sequence[Json]) -> None:
-    if execution["status"] in exits.ENDED:
-        print_json({"execution": execution, "steps": list(steps)})
+def _show_json(view: View) -> None:
+    if view.ended:
+        print_json({"execution": view.execution, "steps": list(view.steps.values())})
 
 
-def _live(stack: ExitStack) -> Callable[[Json, Sequence[Json]], None]:
+def _live(stack: ExitStack) -> Callable[[View], None]:
     from rich.live import Live
 
     live = stack.enter_context(Live(refresh_per_second=10))
 
-    def show(execution: Json, steps: Sequence[Json]) -> None:
+    def show(view: View) -> None:
         # Only a finished tree is written in full: while it is live, the terminal's height is the limit.
-        live.vertical_overflow = "visible" if execution["status"] in exits.ENDED else "ellipsis"
-        live.update(tree(execution, steps))
+        live.vertical_overflow = "visible" if view.ended else "ellipsis"
+        live.update(tree(view))
 
     return show

@@ -116,7 +116,7 @@ def publish(session: Session, workflow: str) -> None:
     if session.as_json:
         print_json(item)
     else:
-        print(f"{workflow}: published as version {item.get('published_version') or item.get('version')}")
+        print(f"{workflow}: published as version {item['published_version']}")
 
 
 def _problems(items: Json) -> list[Problem]:

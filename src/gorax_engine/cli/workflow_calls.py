@@ -68,33 +68,22 @@ def apply_workflow(client: Client, workflow: WorkflowFile) -> dict[str, Json]:
 def _apply(client: Client, workflow: WorkflowFile) -> dict[str, Json]:
     workflow_id = find_id(client, workflow.name)
     if workflow_id is None:
+        before: Json = {}
         saved = client.call("POST", "/workflows", workflow.body()).data
-        action = "created"
     else:
         path = f"/workflows/{segment(workflow_id)}"
-        before = client.get(path)
+        answer = client.get(path)
+        before = answer.data
         # The ETag keeps somebody else's edit of the same moment from being overwritten unseen.
-        headers = {"If-Match": before.etag} if before.etag else {}
+        headers = {"If-Match": answer.etag} if answer.etag else {}
         saved = client.call("PUT", path, workflow.body(), headers=headers).data
-        if _is_published(client, saved):
-            return _result(saved, "unchanged", saved["published_version"])
-        action = "updated"
+    # The server keeps the revision of what it already has, and the version of what it has published already.
     published = publish_workflow(client, saved["id"])
-    return _result(saved, action, published.get("published_version") or published.get("version"))
-
-
-def _is_published(client: Client, saved: Json) -> bool:
-    version = saved.get("published_version")
-    if not version or saved.get("status") != "active":
-        return False
-    try:
-        snapshot = client.get(f"/workflows/{segment(saved['id'])}/versions/{version}").data
-    except Refused as refused:
-        if refused.status != 404:
-            raise
-        return False
-    return bool(snapshot["definition"] == saved["definition"])
-
-
-def _result(saved: Json, action: str, version: Json) -> dict[str, Json]:
-    return {"id": saved["id"], "name": saved["name"], "action": action, "version": version}
+    stands = (saved.get("revision"), published["published_version"])
+    if not before:
+        action = "created"
+    elif stands == (before.get("revision"), before["published_version"]):
+        action = "unchanged"
+    else:
+        action = "updated"
+    return {"id": saved["id"], "name": saved["name"], "action": action, "version": published["published_version"]}

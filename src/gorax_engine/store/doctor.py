@@ -17,8 +17,10 @@ _sql: Final = load("doctor")
 class Facts:
     """One connection as it found the server.
 
-    `unbound` names those of role and login that row-level security doesn't bind. `pooled`: a transaction pooler stands between. `clock_offset` is the server's clock less ours, in seconds, known to
-    half of `round_trip`. `schema_problem` is why this build can't run on the schema; `months_ahead` is None without one.
+    `unbound` names those of role and login that row-level security doesn't bind (superuser, BYPASSRLS). `pooled`: a
+    transaction pooler stands between. `clock_offset` is the server's clock less ours, in seconds, known to half of
+    `round_trip`. `schema_problem` is why this build can't run on the schema; without one, `months_ahead` is how many
+    months have their partitions.
     """
 
     version: tuple[int, int]
