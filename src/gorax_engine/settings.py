@@ -101,7 +101,7 @@ class DatabaseSettings(_Section):
     pool_size: int = Field(default=10, ge=2, le=500)
 
     def for_app(self) -> tuple[str, str | None]:
-        """Return the DSN for requests of tenants and the role to switch to. Raises ConfigurationError if none is set."""
+        """Return the DSN for requests of tenants and the role to switch to. Raises ConfigurationError if unset."""
         return self._choose("app_dsn", APP_ROLE)
 
     def for_worker(self) -> tuple[str, str | None]:

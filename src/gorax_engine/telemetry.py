@@ -164,7 +164,7 @@ class Telemetry:
         for handler in self._handlers:
             try:
                 handler(event)
-            except Exception:
+            except Exception:  # noqa: BLE001 - whatever a listener does wrong, the work goes on
                 get_logger(__name__).exception("telemetry_handler_failed", telemetry_event=type(event).__name__)
 
 

@@ -37,6 +37,7 @@ HOST: Final = "127.0.0.1"
 OWNER: Final = "gorax"
 START_TIMEOUT: Final = 120.0
 STOP_TIMEOUT: Final = 20.0
+WATCH_INTERVAL: Final = 0.25
 
 _SOCKET_PATH_LIMIT: Final = 107
 _POLL: Final = 0.02
@@ -87,7 +88,6 @@ class EmbeddedPostgres:
         self._fsync = fsync
         self._settings = {**_SETTINGS, "fsync": "on" if fsync else "off", **(settings or {})}
         self._changing = anyio.Lock()
-        self._closed = False
         self._account: Account
         self._socket_dir: Path
         self._process: subprocess.Popen[bytes] | None = None
@@ -97,7 +97,7 @@ class EmbeddedPostgres:
     async def start(cls, directory: Path, **options: Any) -> AsyncIterator[EmbeddedPostgres]:
         """Run a server over `directory`, which is made if it is absent; options as in the constructor.
 
-        A server that a dead supervisor left behind is stopped first. At the end the server is shut down, connections cut.
+        A server that a dead supervisor left behind is stopped first. At the end the server is shut down, sessions cut.
         Raises ConfigurationError if the folder is in use or of another major version, or the server can't start.
         """
         server = cls(directory, **options)
@@ -111,7 +111,6 @@ class EmbeddedPostgres:
                 await server._launch()
                 yield server
             finally:
-                server._closed = True
                 with anyio.CancelScope(shield=True):
                     await server._stop()
                 server._remove_temporary_socket_dir()
@@ -154,27 +153,24 @@ class EmbeddedPostgres:
             await self._launch()
 
     async def kill(self) -> None:
-        """Kill the postmaster (SIGKILL), as a crash of the machine's memory would; the server stays down."""
+        """Kill the postmaster (SIGKILL): its sessions break at once, and it stays down until `restart`."""
         async with self._changing:
             process = self._running()
             process.kill()
-            with anyio.fail_after(STOP_TIMEOUT):
-                while process.poll() is None:
-                    await anyio.sleep(_POLL)
+            await _gone(lambda: process.poll() is not None, STOP_TIMEOUT)
 
     async def supervise(self) -> None:
         """Start the server again whenever it dies, until cancelled."""
-        while not self._closed:
-            await anyio.sleep(0.25)
+        while True:
+            await anyio.sleep(WATCH_INTERVAL)
             async with self._changing:
-                if self._closed or self._running().poll() is None:
+                if self._running().poll() is None:
                     continue
                 _log.error("embedded_postgres_died", exit_code=self._running().returncode)
                 try:
                     await self._launch()
                 except ConfigurationError as error:
                     _log.error("embedded_postgres_not_restarted", reason=error.message)
-                    await anyio.sleep(2)
 
     def _prepare(self) -> int | None:
         """Make the folder ready; return the process id of a server that must be stopped first."""
@@ -232,7 +228,8 @@ class EmbeddedPostgres:
                 await anyio.sleep(0.1)
         await self._stop()
         raise ConfigurationError(
-            f"The embedded Postgres did not start: {cluster.last_line(said) or 'it did not answer in time'} (see {self.log_file}).",
+            f"The embedded Postgres did not start: {cluster.last_line(said) or 'it took too long'} "
+            f"(see {self.log_file}).",
             code="embedded_postgres_failed",
         )
 
@@ -250,7 +247,7 @@ class EmbeddedPostgres:
         descriptor = os.open(self.log_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             offset = os.lseek(descriptor, 0, os.SEEK_END)
-            # A session of its own: Ctrl-C at the terminal is for the daemon, which drains while the server still serves.
+            # A session of its own: Ctrl-C is for the daemon, which drains while the server still serves.
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -288,9 +285,13 @@ async def _end(send: Callable[[int], None], is_gone: Callable[[], bool]) -> None
         if is_gone():
             return
         send(sign)
-        with anyio.move_on_after(patience):
-            while not is_gone():
-                await anyio.sleep(_POLL)
+        await _gone(is_gone, patience)
+
+
+async def _gone(is_gone: Callable[[], bool], seconds: float) -> None:
+    with anyio.move_on_after(seconds):
+        while not is_gone():  # noqa: ASYNC110 - only polling sees the end of a process that isn't ours
+            await anyio.sleep(_POLL)
 
 
 def _signal(pid: int, sign: int) -> None:

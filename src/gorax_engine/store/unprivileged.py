@@ -1,7 +1,7 @@
 """Finding a way to run Postgres' programs, which refuse root, whoever we are and wherever the checkout lies.
 
-Root starts them as another user. Where that user can't reach the files, as under /root, `setpriv` (util-linux) leaves it
-the one capability that opens folders. `setpriv` also ties the server to the process that started it.
+Root starts them as another user. Where that user can't reach the files, as under /root, `setpriv` (util-linux) leaves
+it the one capability that opens folders. `setpriv` also ties the server to the process that started it.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def find_account(program: Path, directory: Path, owner: os.stat_result | None) -
 
 def _identity(owner: os.stat_result | None) -> tuple[int, int]:
     me = os.geteuid()
-    if owner is not None and owner.st_uid != me and me != 0:
+    if owner is not None and me not in (owner.st_uid, 0):
         raise ConfigurationError(
             f"The database files belong to the user with id {owner.st_uid}: start as that user or as root, "
             "or give the folder to yours.",
