@@ -271,6 +271,8 @@ class _Reader:
             )
             if "yearday" in fields and "month" not in fields:
                 moment = moment.replace(month=1, day=1) + timedelta(days=fields["yearday"] - 1)
+                if moment.year != fields.get("year", 1):
+                    raise ValueError
         except (ValueError, OverflowError):
             raise self.fail() from None
         return moment

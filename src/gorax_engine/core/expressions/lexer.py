@@ -2,10 +2,10 @@
 
 A name after a dot may hold hyphens in two cases, always without spaces around them:
 
-- Directly after `steps.` or `credentials.` the longest run of name characters and hyphens is one name:
-  `steps.http-1.body`. Where the ids of the steps are known, the longest prefix that is one of them is taken.
+- Directly after `steps.`, `credentials.` or a member `headers.` the longest run of name characters and hyphens is one
+  name: `steps.http-1.body`. Where the ids of the steps are known, the longest prefix that is one of them is taken.
 - After any other dot, where the roots are known, `-part` goes on the name if `part` starts with a letter and is neither
-  a root nor a variable: `trigger.headers.x-request-id` is one key, `item.total-vars.fee` a subtraction.
+  a root nor a variable: `trigger.body.first-name` is one key, `item.total-vars.fee` a subtraction.
 """
 
 import re
@@ -139,14 +139,11 @@ class _Lexer:
             self._emit("NAME", text, text)
 
     def _member(self) -> None:
-        tokens = self.tokens
-        if (
-            len(tokens) > 1
-            and tokens[-2].type == "NAME"
-            and tokens[-2].value in HYPHENATED_ROOTS
-            and tokens[-2].value not in self.variables
-        ):
-            text = self._longest_known(tokens[-2].value == "steps")
+        owner = self.tokens[-2] if len(self.tokens) > 1 else None
+        name = owner.value if owner is not None and owner.type in ("NAME", "MEMBER") else ""
+        is_root = owner is not None and owner.type == "NAME" and name not in self.variables
+        if (is_root and name in HYPHENATED_ROOTS) or name == "headers":
+            text = self._longest_known(is_root and name == "steps")
         else:
             text = self._continued()
         if not text:

@@ -19,7 +19,7 @@ LIST_ITEMS: Final = 100_000
 """Items of a list that grows beyond what went in (ranges, splits)."""
 
 RESULT_SIZE: Final = 4 << 20
-"""Characters plus values of a result that an expression builds, counted as its JSON text would repeat them."""
+"""Characters, and four for each value, of a result that an expression builds, counted as JSON text repeats them."""
 
 RESULT_DEPTH: Final = 64
 INTEGER_DIGITS: Final = 4_000

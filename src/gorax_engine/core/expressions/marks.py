@@ -6,20 +6,31 @@ from typing import Final
 MARK: Final = re.compile(r"\\?(?:\{\{|\$\{)")
 """The beginning of a template, or of an escaped one."""
 
-_INSIDE: Final = re.compile(r'"(?:[^"\\]|\\.)*"|\'(?:[^\'\\]|\\.)*\'|`[^`]*`|//[^\n]*|/\*.*?\*/|[()\[\]{}]', re.DOTALL)
+_SIGN: Final = re.compile(r"[\"'`()\[\]{}]|/\*")
+_QUOTED: Final = {
+    '"': re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL),
+    "'": re.compile(r"'(?:[^'\\]|\\.)*'", re.DOTALL),
+    "`": re.compile(r"`[^`]*`"),
+    "/*": re.compile(r"/\*.*?\*/", re.DOTALL),
+}
 
 
 def end_of_template(source: str, start: int, closing: str) -> int:
-    """Where `closing` stands outside of strings, comments and brackets; -1 if nowhere."""
+    """Where `closing` stands outside of strings, block comments and brackets; -1 if nowhere. Takes linear time."""
     depth = 0
     at = start
-    while match := _INSIDE.search(source, at):
+    while match := _SIGN.search(source, at):
         sign = match[0]
         at = match.end()
-        if sign in ("(", "[", "{"):
+        if sign in _QUOTED:
+            quoted = _QUOTED[sign].match(source, match.start())
+            if quoted is None:
+                return -1
+            at = quoted.end()
+        elif sign in "([{":
             depth += 1
-        elif sign in (")", "]", "}"):
-            if depth == 0 and sign == "}" and source.startswith(closing, match.start()):
-                return match.start()
+        elif depth == 0 and sign == "}" and source.startswith(closing, match.start()):
+            return match.start()
+        else:
             depth = max(0, depth - 1)
     return -1

@@ -105,7 +105,7 @@ def power(left: Json, right: Json, scope: Scope) -> Json:
     if not (is_number(left) and is_number(right)):
         raise _mismatch("**", left, right)
     if type(left) is int and type(right) is int and right >= 0:
-        if abs(left) > 1 and left.bit_length() * right > INTEGER_BITS + left.bit_length():
+        if abs(left) > 1 and (left.bit_length() - 1) * right > INTEGER_BITS:
             raise limit_exceeded(f"The integer would have more than {INTEGER_DIGITS:,} digits.")
         return sized_integer(left**right if abs(left) > 1 else _unit_power(left, right), scope)
     try:

@@ -166,7 +166,7 @@ def measure(value: Json) -> None:
     while stack:
         item, depth = stack.pop()
         kind = type(item)
-        size += 1
+        size += 4
         if kind is str:
             size += len(item)
         elif kind is list or kind is dict:

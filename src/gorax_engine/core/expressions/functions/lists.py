@@ -87,7 +87,7 @@ def _flatten(scope: Scope, value: Json) -> Json:
 def _flatten_into(result: list[Json], value: list[Json], scope: Scope, depth: int) -> None:
     if depth == 0:
         raise limit_exceeded("The list is nested too deeply to be flattened.")
-    scope.spend(len(value) + 1)
+    scope.spend(2 * len(value) + 1)
     for item in value:
         if type(item) is list:
             _flatten_into(result, item, scope, depth - 1)
