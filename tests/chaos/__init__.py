@@ -1,0 +1,1 @@
+"""Storms of faults on real processes, and the checker that says whether every promise held."""

@@ -1,0 +1,311 @@
+"""What the storm runs: workflows whose ends are known beforehand, and clients that start them until it is acknowledged."""
+
+from __future__ import annotations
+
+import json
+import random
+import uuid
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import aiohttp
+import anyio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+PARKS: Final = 6
+"""Seconds: longer than what the engine keeps in memory."""
+REPEATED: Final = 0.05
+"""The share of starts that are sent again after they were acknowledged."""
+
+_FIXED: Final = {"strategy": "fixed", "max_attempts": 6, "initial_delay": "0.2s"}
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """How a run must end."""
+
+    status: str
+    output: Any = None
+    error_code: str | None = None
+
+    @property
+    def output_json(self) -> str | None:
+        """The output as Postgres is to compare it; None for none."""
+        return None if self.status != "completed" else json.dumps(self.output)
+
+
+@dataclass(frozen=True, slots=True)
+class Workflow:
+    """A published workflow."""
+
+    id: uuid.UUID
+    kind: str
+    definition: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Start:
+    """One start that a client asked for, and what was acknowledged."""
+
+    key: str
+    kind: str
+    n: int
+    expected: Expected
+    by_webhook: bool
+    acknowledged: uuid.UUID | None = None
+
+
+def _http(node: str, sink: str, path: str, value: str, **more: Any) -> dict[str, Any]:
+    config = {"method": "POST", "url": f"{sink}/{path}", "body": {"v": value}}
+    return {"id": node, "type": "http_request", "config": config, "retry": _FIXED, **more}
+
+
+def _formula(node: str, expression: str) -> dict[str, Any]:
+    return {"id": node, "type": "formula", "config": {"expression": expression}}
+
+
+def _chain(*nodes: str) -> list[dict[str, str]]:
+    return [{"source": a, "target": b} for a, b in zip(nodes, nodes[1:], strict=False)]
+
+
+def _edges(*edges: str) -> list[dict[str, str]]:
+    """Read "a>b" or "a-label>b"."""
+    read = []
+    for edge in edges:
+        source, target = edge.split(">")
+        source, _, label = source.partition("-")
+        read.append({"source": source, "target": target, **({"label": label} if label else {})})
+    return read
+
+
+_TRIGGER: Final = {"id": "begin", "type": "manual_trigger"}
+_N: Final = "{{ trigger.body.n }}"
+
+
+def definitions(sink: str) -> dict[str, dict[str, Any]]:
+    """Return every kind of workflow over a sink at `sink`."""
+    last = "{{ steps.last }}"
+    return {
+        "chain": {
+            "nodes": [
+                _TRIGGER,
+                _formula("double", "trigger.body.n * 2"),
+                _http("first", sink, "flaky/2", "{{ steps.double }}"),
+                {"id": "shape", "type": "transform", "config": {"mapping": {"got": "{{ steps.first.body.answer }}"}}},
+                _http("second", sink, "slow/150", "{{ steps.shape.got }}"),
+                _formula("last", "steps.second.body.answer + steps.double"),
+            ],
+            "edges": _chain("begin", "double", "first", "shape", "second", "last"),
+            "output": last,
+        },
+        "fan": {
+            "nodes": [
+                _TRIGGER,
+                _http("a", sink, "slow/400", _N),
+                _http("b", sink, "ok", _N),
+                _http("c", sink, "reset/1", _N),
+                _formula("d", "trigger.body.n"),
+                _http("e", sink, "slow/50", "{{ steps.d }}"),
+                _formula("last", "steps.a.body.answer + steps.b.body.answer + steps.c.body.answer + steps.e.body.answer"),
+            ],
+            "edges": _edges("begin>a", "begin>b", "begin>c", "begin>d", "d>e", "a>last", "b>last", "c>last", "e>last"),
+            "output": last,
+        },
+        "branch": {
+            "nodes": [
+                _TRIGGER,
+                {"id": "even", "type": "condition", "config": {"condition": "trigger.body.n % 2 == 0"}},
+                _http("yes", sink, "slow/300", _N),
+                _formula("no", "trigger.body.n * 10"),
+                _http("never", sink, "ok", "{{ steps.no }}"),
+                _formula("last", "steps.yes.body.answer ?? steps.never.body.answer"),
+            ],
+            "edges": _edges("begin>even", "even-true>yes", "even-false>no", "no>never", "yes>last", "never>last"),
+            "output": last,
+        },
+        "pause": {
+            "nodes": [
+                _TRIGGER,
+                {"id": "wait", "type": "delay", "config": {"duration": "0.7s"}},
+                _http("after", sink, "ok", _N),
+                _formula("last", "steps.after.body.answer"),
+            ],
+            "edges": _chain("begin", "wait", "after", "last"),
+            "output": last,
+        },
+        "park": {
+            "nodes": [
+                _TRIGGER,
+                _http("before", sink, "slow/100", _N),
+                {"id": "wait", "type": "delay", "config": {"duration": PARKS}},
+                _http("after", sink, "slow/100", "{{ steps.before.body.answer }}"),
+                _formula("last", "steps.after.body.answer"),
+            ],
+            "edges": _chain("begin", "before", "wait", "after", "last"),
+            "output": last,
+        },
+        "backoff": {
+            "nodes": [
+                _TRIGGER,
+                {**_http("late", sink, "flaky/1", _N), "retry": {**_FIXED, "initial_delay": PARKS}},
+                _formula("last", "steps.late.body.answer"),
+            ],
+            "edges": _chain("begin", "late", "last"),
+            "output": last,
+        },
+        "caught": {
+            "nodes": [
+                _TRIGGER,
+                {**_http("bad", sink, "fail", _N), "retry": {**_FIXED, "max_attempts": 2}},
+                _http("good", sink, "ok", _N),
+                _formula("last", "steps.bad.error.http_status_code + trigger.body.n"),
+            ],
+            "edges": _edges("begin>bad", "bad>good", "bad-error>last"),
+            "output": last,
+        },
+        "continued": {
+            "nodes": [
+                _TRIGGER,
+                {**_http("bad", sink, "fail", _N), "retry": {"max_attempts": 1}, "on_error": "continue"},
+                _http("good", sink, "ok", _N),
+                _formula("last", "steps.bad.error.http_status_code + steps.good.body.answer"),
+            ],
+            "edges": _chain("begin", "bad", "good", "last"),
+            "output": last,
+        },
+        "failing": {
+            "nodes": [
+                _TRIGGER,
+                _http("fine", sink, "slow/200", _N),
+                {"id": "break", "type": "fail", "config": {"code": "scripted", "message": "As it was written."}},
+                {"id": "aside", "type": "delay", "config": {"duration": "1h"}},
+                _formula("last", "1"),
+            ],
+            "edges": _edges("begin>fine", "fine>break", "begin>aside", "break>last", "aside>last"),
+        },
+        "cancelled": {
+            "nodes": [
+                _TRIGGER,
+                _http("slow", sink, "slow/900", _N),
+                {"id": "wait", "type": "delay", "config": {"duration": "1h"}},
+                _http("never", sink, "ok", _N),
+            ],
+            "edges": _chain("begin", "slow", "wait", "never"),
+        },
+        "hook": {
+            "nodes": [
+                {"id": "begin", "type": "webhook_trigger", "config": {"path": "chaos", "methods": ["POST"]}},
+                _formula("double", "trigger.body.n * 2"),
+                _http("call", sink, "slow/250", "{{ steps.double }}"),
+                _formula("last", "steps.call.body.answer"),
+            ],
+            "edges": _chain("begin", "double", "call", "last"),
+            "output": last,
+        },
+    }
+
+
+_EXPECTED: Final[dict[str, Callable[[int], Expected]]] = {
+    "chain": lambda n: Expected("completed", 2 * n + 2 + 2 * n),
+    "fan": lambda n: Expected("completed", 4 * (n + 1)),
+    "branch": lambda n: Expected("completed", n + 1 if n % 2 == 0 else 10 * n + 1),
+    "pause": lambda n: Expected("completed", n + 1),
+    "park": lambda n: Expected("completed", n + 2),
+    "backoff": lambda n: Expected("completed", n + 1),
+    "caught": lambda n: Expected("completed", 500 + n),
+    "continued": lambda n: Expected("completed", 500 + n + 1),
+    "failing": lambda _: Expected("failed", None, "scripted"),
+    "cancelled": lambda _: Expected("cancelled", None, "cancelled"),
+    "hook": lambda n: Expected("completed", 2 * n + 1),
+}
+_WEIGHTS: Final = {"chain": 5, "fan": 4, "branch": 3, "pause": 2, "park": 3, "backoff": 1, "caught": 2, "continued": 1}
+_WEIGHTS_MORE: Final = {**_WEIGHTS, "failing": 2, "cancelled": 2, "hook": 5}
+
+
+def plan(seed: int, count: int) -> list[Start]:
+    """Return the starts of a storm: the same for the same seed."""
+    rng = random.Random(f"workload {seed}")
+    kinds = rng.choices(list(_WEIGHTS_MORE), weights=list(_WEIGHTS_MORE.values()), k=count)
+    starts = []
+    for number, kind in enumerate(kinds):
+        n = rng.randrange(1000)
+        starts.append(Start(f"chaos-{seed}-{number}", kind, n, _EXPECTED[kind](n), by_webhook=kind == "hook"))
+    return starts
+
+
+@dataclass(slots=True)
+class Clients:
+    """The users: each start is repeated under its key until somebody acknowledges it."""
+
+    urls: Sequence[str]
+    api_key: str
+    rng: random.Random
+    workflows: dict[str, Workflow] = field(default_factory=dict)
+    unexpected: list[str] = field(default_factory=list)
+    answers: Counter[str] = field(default_factory=Counter)
+    _session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Clients:
+        timeout = aiohttp.ClientTimeout(total=12)
+        headers = {"Authorization": f"Bearer {self.api_key}"}
+        connector = aiohttp.TCPConnector(limit=200, force_close=True)
+        self._session = aiohttp.ClientSession(timeout=timeout, headers=headers, connector=connector)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        assert self._session is not None
+        await self._session.close()
+
+    async def publish(self, sink: str) -> None:
+        """Create and publish every kind of workflow."""
+        for kind, definition in definitions(sink).items():
+            _, created = await self._ask("POST", "/api/v1/workflows", {"name": kind, "definition": definition}, {})
+            workflow_id = created["data"]["id"]
+            await self._ask("POST", f"/api/v1/workflows/{workflow_id}/publish", None, {})
+            self.workflows[kind] = Workflow(uuid.UUID(workflow_id), kind, definition)
+
+    async def run(self, start: Start) -> None:
+        """Start until acknowledged; now and then once more; cancel what is to be cancelled."""
+        start.acknowledged = await self._start(start)
+        if self.rng.random() < REPEATED:
+            again = await self._start(start)
+            if again != start.acknowledged:
+                self.unexpected.append(f"{start.key} was acknowledged as {start.acknowledged} and as {again}")
+        if start.kind == "cancelled":
+            await anyio.sleep(self.rng.random() * 1.5)
+            await self._cancel(start.acknowledged)
+
+    async def _start(self, start: Start) -> uuid.UUID:
+        if start.by_webhook:
+            answer = await self._insist("/webhooks/chaos", {"n": start.n}, {"webhook-id": start.key}, (200, 202))
+            return uuid.UUID(answer["execution_id"])
+        path = f"/api/v1/workflows/{self.workflows[start.kind].id}/execute"
+        answer = await self._insist(path, {"input": {"n": start.n}}, {"Idempotency-Key": start.key}, (202,))
+        return uuid.UUID(answer["data"]["execution_id"])
+
+    async def _cancel(self, execution_id: uuid.UUID) -> None:
+        # 409: an earlier try has done it, and its answer was lost.
+        await self._insist(f"/api/v1/executions/{execution_id}/cancel", None, {}, (200, 409))
+
+    async def _insist(self, path: str, body: Any, headers: dict[str, str], good: tuple[int, ...]) -> Any:
+        while True:
+            status, answer = await self._ask("POST", path, body, headers)
+            self.answers[str(status)] += 1
+            if status in good:
+                return answer
+            if status not in (0, 502, 503, 504):
+                self.unexpected.append(f"POST {path} was answered {status}: {answer}")
+            await anyio.sleep(0.1 + 0.4 * self.rng.random())
+
+    async def _ask(self, method: str, path: str, body: Any, headers: dict[str, str]) -> tuple[int, Any]:
+        """Ask any daemon; status 0 stands for a broken exchange."""
+        assert self._session is not None
+        url = self.rng.choice(self.urls) + path
+        try:
+            async with self._session.request(method, url, json=body, headers=headers) as response:
+                return response.status, await response.json(content_type=None)
+        except (aiohttp.ClientError, TimeoutError, OSError, json.JSONDecodeError):
+            return 0, None
