@@ -113,7 +113,12 @@ class Journal:
 
     def step(self, owner: Owner, row: StepRow) -> None:
         """Record an attempt. The end of one whose start is not yet on its way replaces it: they become one row."""
-        self.entry(owner).steps[row.id] = row
+        steps = self.entry(owner).steps
+        begun = steps.get(row.id)
+        if begun is not None and row.started is None:
+            # The end of a timer, or of a step that is cancelled, knows neither.
+            row = row._replace(started=begun.started, input=begun.input)
+        steps[row.id] = row
         batch = self._filling
         batch.rows += 1
         batch.bytes += len(row.input or "") + len(row.output or "")

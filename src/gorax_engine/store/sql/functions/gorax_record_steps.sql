@@ -1,4 +1,5 @@
--- Writes attempts of steps. An attempt that ends replaces its own row of when it began; one that has ended stays as it is.
+-- Writes attempts of steps. An attempt that ends replaces its own row of when it began (and keeps its start, where the
+-- end doesn't know it: timers, cancels); one that has ended stays as it is.
 -- Times are microseconds since the epoch. The caller holds the locks of the executions' queue rows.
 CREATE OR REPLACE FUNCTION gorax_record_steps(
     s_id uuid[],
@@ -37,8 +38,10 @@ BEGIN
     ON CONFLICT (id) DO UPDATE
        SET status = excluded.status, output_data = excluded.output_data, outcome = excluded.outcome,
            error_message = excluded.error_message, error_code = excluded.error_code,
-           started_at = excluded.started_at, completed_at = excluded.completed_at,
-           duration_ms = excluded.duration_ms
+           started_at = coalesce(excluded.started_at, s.started_at), completed_at = excluded.completed_at,
+           duration_ms = trunc(extract(
+               epoch FROM excluded.completed_at - coalesce(excluded.started_at, s.started_at)
+           ) * 1000)
      WHERE s.status IN ('pending', 'running');
 END
 $function$;
