@@ -44,6 +44,8 @@ CONNECTION_ERRORS: Final = (
     TimeoutError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    # The server has said good-bye, and its connection is used before the end of the stream is seen.
+    asyncpg.InternalClientError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
 )
