@@ -114,8 +114,9 @@ def test_too_many_bytes() -> None:
 def test_too_many_keys_are_counted_over_all_objects() -> None:
     data = b'[{"a":1},{"b":2},{"c":3}]'
     assert parse(data, JsonLimits(max_keys=3)) == [{"a": 1}, {"b": 2}, {"c": 3}]
-    with pytest.raises(MalformedInput, match="2 object members"):
-        parse(data, JsonLimits(max_keys=2))
+    for text in (data, b'{"a":{"b":{"c":3}}}'):
+        with pytest.raises(MalformedInput, match="2 object members"):
+            parse(text, JsonLimits(max_keys=2))
 
 
 def test_what_only_looks_like_a_breach_passes() -> None:
