@@ -14,13 +14,13 @@ MODES: Final = ("pure", "durable", "http", "latency", "fanout", "webhook", "clai
 @click.command(cls=Command, name="bench")
 @click.option("--mode", type=click.Choice(MODES), default="pure", show_default=True)
 @click.option("--executions", type=click.IntRange(1), help="How many executions; each mode has its own default.")
-@click.option("--steps", type=click.IntRange(1), default=10, show_default=True, help="Steps of each execution.")
+@click.option("--steps", type=click.IntRange(1), help="Steps of each execution; each mode has its own default.")
 @click.option("--processes", type=click.IntRange(1), default=2, show_default=True)
 @click.option("--runs", type=click.IntRange(1), default=1, show_default=True, help="Runs; the median is printed.")
 @click.option("--dsn", help="A database of your own (it is written to); default: an embedded one, for the time.")
 @pass_session
 def command(
-    session: Session, mode: str, executions: int | None, steps: int, processes: int, runs: int, dsn: str | None
+    session: Session, mode: str, executions: int | None, steps: int | None, processes: int, runs: int, dsn: str | None
 ) -> int:
     """Measure the engine on this machine, and in the same run the limit: the same rows by plain SQL."""
     from gorax_engine.bench import main

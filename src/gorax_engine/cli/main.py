@@ -39,7 +39,7 @@ COMMANDS: Final = {
 @click.version_option(__version__, prog_name="gorax")
 @click.option(
     "--config",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),  # That it can't be read is a refusal to start (78), which the settings make.
     envvar="GORAX_CONFIG",
     help="The settings file (TOML) of serve, migrate, doctor and tenant.",
 )

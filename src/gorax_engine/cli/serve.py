@@ -48,7 +48,7 @@ def command(session: Session, roles: frozenset[str], processes: int) -> int:
         return exits.OK
     settings = session.settings()
     if processes == 1:
-        return run_daemon(settings, roles)
+        return run_daemon(session, settings, roles)
     if settings.server.port == 0:
         raise ConfigurationError("Several processes can only share a port that is set: give server.port a number.")
     # A management port of 0 is each child's own choice already.
@@ -60,11 +60,11 @@ def command(session: Session, roles: frozenset[str], processes: int) -> int:
     return anyio.run(supervisor.run)
 
 
-def run_daemon(settings: Settings, roles: frozenset[str]) -> int:
+def run_daemon(session: Session, settings: Settings, roles: frozenset[str]) -> int:
     """Run one daemon in this process until it has drained. Raises ConfigurationError, DatabaseUnreachable."""
     from gorax_engine.daemon import serve
 
-    anyio.run(partial(serve, settings, roles=roles), backend_options={"use_uvloop": True})
+    anyio.run(partial(serve, settings, roles=roles, reload=session.settings), backend_options={"use_uvloop": True})
     return exits.OK
 
 

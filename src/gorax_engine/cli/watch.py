@@ -163,11 +163,11 @@ def _show_json(view: View) -> None:
 def _live(stack: ExitStack) -> Callable[[View], None]:
     from rich.live import Live
 
-    live = stack.enter_context(Live(refresh_per_second=10))
+    live = stack.enter_context(Live(auto_refresh=False))
 
     def show(view: View) -> None:
         # Only a finished tree is written in full: while it is live, the terminal's height is the limit.
         live.vertical_overflow = "visible" if view.ended else "ellipsis"
-        live.update(tree(view))
+        live.update(tree(view), refresh=True)
 
     return show
