@@ -24,7 +24,6 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from gorax_engine.core.model import SECOND, Micros
-from gorax_engine.telemetry import OutboundRequest
 from gorax_engine.nodes.egress import OutboundPolicy
 from gorax_engine.nodes.inflate import Bomb, Corrupt, Inflater
 from gorax_engine.nodes.outbound_errors import (
@@ -38,6 +37,7 @@ from gorax_engine.nodes.outbound_errors import (
     TooManyRedirects,
 )
 from gorax_engine.nodes.outbound_request import Call, checked, join, origin, parse_url, redirected
+from gorax_engine.telemetry import OutboundRequest
 
 USER_AGENT: Final = "gorax-engine"
 _NUMERIC_HOST: Final = re.compile(r"(?:[^.:]*\.)*(?:0[xX][0-9a-fA-F]*|[0-9]+)\.?")
