@@ -85,8 +85,11 @@ def _too_large(max_bytes: int) -> PayloadTooLarge:
     return PayloadTooLarge(f"The body is larger than {max_bytes} bytes.")
 
 
-async def read_json(request: Request, limits: JsonLimits) -> ParsedRequest:
-    """Return the request with its body read and parsed. Raises what `read_body` and `json_edge.parse` raise."""
+async def read_json(request: Request, limits: JsonLimits, *, required: bool) -> ParsedRequest:
+    """Return the request with its body read and parsed; an empty one is none where it is not `required`.
+
+    Raises what `read_body` and `json_edge.parse` raise, and MalformedInput for a body that says it isn't JSON.
+    """
     content_type = request.headers.get("content-type")
     if content_type is not None and not _JSON_TYPE.fullmatch(content_type):
         raise MalformedInput(
@@ -94,7 +97,8 @@ async def read_json(request: Request, limits: JsonLimits) -> ParsedRequest:
             code=UNSUPPORTED_MEDIA_TYPE,
         )
     raw = await read_body(request.scope, request.receive, limits.max_bytes)
-    return ParsedRequest(request.scope, request.receive, raw, json_edge.parse(raw, limits))
+    value = json_edge.parse(raw, limits) if raw or required else None
+    return ParsedRequest(request.scope, request.receive, raw, value)
 
 
 async def principal_of(request: Request) -> Principal:

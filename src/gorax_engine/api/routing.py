@@ -81,7 +81,8 @@ class GuardedRoute(APIRoute):
             request.state.principal = principal
             self._refuse_unknown_parameters(request)
             if self.body_field is not None:
-                request = await read_json(request, self._limits)
+                required = self.body_field.field_info.is_required()
+                request = await read_json(request, self._limits, required=required)
             return await handle(request)
 
         return guarded

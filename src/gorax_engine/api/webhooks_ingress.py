@@ -84,7 +84,7 @@ class WebhookIngress:
             await self._refuse(send, answer, request_id, error.allowed if isinstance(error, MethodNotAllowed) else ())
             self._count(_RESULTS.get(answer.status, "refused"), began)
             return
-        except Exception:
+        except Exception:  # noqa: BLE001  (the outermost boundary: whatever it is, it is logged and answered)
             request_id = request_id_of(scope)
             _log.exception("webhook_failed", request_id=request_id)
             await self._refuse(send, unexpected_answer(request_id), request_id, ())

@@ -1,0 +1,165 @@
+"""The public application on a real database, with a stand-in for the engine's verbs: what it was asked is recorded."""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import asyncpg
+import httpx2
+import pytest
+from pydantic import SecretStr
+
+from gorax_engine.api.app import build_api
+from gorax_engine.api.dependencies import ApiDependencies
+from gorax_engine.engine.operations import Started, StartRequest
+from gorax_engine.errors import GoraxError
+from gorax_engine.nodes.registry import NodeRegistry, builtin_nodes
+from gorax_engine.settings import DatabaseSettings
+from gorax_engine.store.database import Database, open_database
+from gorax_engine.telemetry import Telemetry
+from gorax_engine.tenancy.api_keys import new_key
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from gorax_engine.store.embedded import EmbeddedPostgres
+
+MAX_BODY = 100_000
+
+
+@dataclass
+class FakeVerbs:
+    """Starts nothing and remembers everything. `fails` is raised instead; `repeats` makes every start a duplicate."""
+
+    requests: list[StartRequest] = field(default_factory=list)
+    cancelled: list[tuple[uuid.UUID, uuid.UUID, str]] = field(default_factory=list)
+    fails: GoraxError | None = None
+    repeats: bool = False
+
+    async def start(self, request: StartRequest) -> Started:
+        if self.fails is not None:
+            raise self.fails
+        self.requests.append(request)
+        event = uuid.uuid4() if request.delivery else None
+        return Started(uuid.uuid4(), "pending", self.repeats, event)
+
+    async def cancel(self, tenant_id: uuid.UUID, execution_id: uuid.UUID, reason: str) -> str:
+        if self.fails is not None:
+            raise self.fails
+        self.cancelled.append((tenant_id, execution_id, reason))
+        return "cancelled"
+
+
+class FakeEnds:
+    """Says at once whether a run has ended; `on_wait` happens before."""
+
+    def __init__(self) -> None:
+        self.ended = False
+        self.on_wait: Callable[[], Awaitable[None]] | None = None
+
+    async def wait(self, tenant_id: uuid.UUID, execution_id: uuid.UUID, timeout_s: float) -> bool:
+        if self.on_wait is not None:
+            await self.on_wait()
+        return self.ended
+
+
+@dataclass(frozen=True)
+class TenantHandle:
+    """A tenant, its admin's key, and a client that sends it."""
+
+    id: uuid.UUID
+    user_id: uuid.UUID
+    key: str
+    client: httpx2.AsyncClient
+
+
+@dataclass
+class Api:
+    """The application and what it stands on."""
+
+    app: ASGIApp
+    verbs: FakeVerbs
+    ends: FakeEnds
+    database: Database
+    owner: asyncpg.Connection[Any]
+
+    def client(self, key: str | None = None) -> httpx2.AsyncClient:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        transport = httpx2.ASGITransport(app=self.app)
+        return httpx2.AsyncClient(transport=transport, base_url="http://gorax/api/v1", headers=headers)
+
+    async def tenant(self, name: str) -> TenantHandle:
+        row = await self.owner.fetchrow("SELECT * FROM gorax_create_tenant($1, $1)", name)
+        key = new_key()
+        await self.owner.execute(
+            "INSERT INTO api_keys (tenant_id, user_id, name, prefix, key_hash, created_by) "
+            "VALUES ($1, $2, 'k', $3, $4, $2)",
+            row["tenant_id"], row["user_id"], key.prefix, key.hash,
+        )  # fmt: skip
+        return TenantHandle(row["tenant_id"], row["user_id"], key.secret, self.client(key.secret))
+
+
+LEFT_BEHIND = ("executions", "step_executions", "execution_queue", "waits", "workers", "request_idempotency")
+
+
+@pytest.fixture(scope="session")
+async def api_dsn(postgres_server: EmbeddedPostgres, migrated_template: str) -> str:
+    """One database for all tests of the API, emptied by each: cloning takes longer than most of them."""
+    return await postgres_server.create_database(f"api_{secrets.token_hex(6)}", template=migrated_template)
+
+
+@pytest.fixture
+async def api(api_dsn: str) -> AsyncIterator[Api]:
+    verbs, ends = FakeVerbs(), FakeEnds()
+    owner = await asyncpg.connect(api_dsn)
+    try:
+        async with open_database(DatabaseSettings(dsn=SecretStr(api_dsn))) as database:
+            parts = ApiDependencies(
+                database=database,
+                verbs=verbs,
+                ends=ends,
+                registry=NodeRegistry(builtin_nodes()),
+                telemetry=Telemetry(),
+                max_body_bytes=MAX_BODY,
+                draining=lambda: False,
+            )
+            yield Api(build_api(parts), verbs, ends, database, owner)
+        for table in ("user_roles", "tenants", *LEFT_BEHIND):
+            await owner.execute(f"DELETE FROM {table}")  # noqa: S608  (names of ours)
+    finally:
+        await owner.close()
+
+
+@pytest.fixture
+async def acme(api: Api) -> TenantHandle:
+    return await api.tenant("acme")
+
+
+@pytest.fixture
+async def rival(api: Api) -> TenantHandle:
+    return await api.tenant("rival")
+
+
+def definition(path: str | None = "orders", **more: Any) -> dict[str, Any]:
+    """A small workflow that a webhook starts."""
+    config = {} if path is None else {"path": path}
+    return {
+        "nodes": [
+            {"id": "hook", "type": "webhook_trigger", "config": config},
+            {"id": "sum", "type": "formula", "config": {"expression": "1 + 1"}},
+        ],
+        "edges": [{"id": "e1", "source": "hook", "target": "sum"}],
+        **more,
+    }
+
+
+async def make(tenant: TenantHandle, name: str = "orders", **more: Any) -> dict[str, Any]:
+    """Create a workflow and return it."""
+    answer = await tenant.client.post("/workflows", json={"name": name, "definition": definition(), **more})
+    assert answer.status_code == 201, answer.text
+    data: dict[str, Any] = answer.json()["data"]
+    return data
