@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gorax_engine.core.expressions import Scope, compile_expression
+from gorax_engine.core.expressions import Expression, ExpressionError, Scope, compile_expression
 from gorax_engine.core.model import Missing
 
 NOW = 1_700_000_000_000_000
@@ -52,3 +52,11 @@ def evaluate() -> Evaluate:
         return compile_expression(source)(Scope({**ROOTS, **locals}, NOW, missing, b"seed"))
 
     return run
+
+
+def outcome(expression: Expression, scope: Scope) -> tuple[Any, ExpressionError | None]:
+    """The value, or the fault."""
+    try:
+        return expression(scope), None
+    except ExpressionError as error:
+        return None, error

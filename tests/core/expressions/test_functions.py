@@ -6,12 +6,15 @@ import pytest
 
 from gorax_engine.core.expressions import ExpressionError, ExpressionSyntaxError, compile_expression
 from gorax_engine.core.expressions.functions import builtins
-from gorax_engine.core.expressions.functions.builtin import snake_case
-from gorax_engine.core.expressions.predicates import PREDICATES
+from gorax_engine.core.expressions.functions.builtin import Builtin, snake_case
+from gorax_engine.core.expressions.predicates import PREDICATES, PredicateBuiltin
 
 from .conftest import Evaluate
 
-EVERY = {**{builtin.name: builtin for builtin in builtins().values()}, **PREDICATES}
+EVERY: dict[str, Builtin | PredicateBuiltin] = {
+    **{builtin.name: builtin for builtin in builtins().values()},
+    **PREDICATES,
+}
 EXAMPLES = [(name, source, value) for name, builtin in EVERY.items() for source, value in builtin.examples]
 
 EXPR_LANG_1_17 = """
@@ -27,7 +30,7 @@ upper lower trim concat substr now dateFormat dateParse addDays dateAdd round ce
 
 
 def test_every_function_of_expr_lang_and_gorax_is_there() -> None:
-    assert set(EVERY) >= EXPR_LANG_1_17 | GORAX
+    assert set(EVERY) >= {*EXPR_LANG_1_17.split(), *GORAX.split()}
 
 
 def test_every_function_has_an_example() -> None:
@@ -209,7 +212,7 @@ def test_fault(evaluate: Evaluate, source: str, code: str) -> None:
 
 
 def test_an_unknown_function_names_the_nearest() -> None:
-    with pytest.raises(ExpressionSyntaxError, match="did you mean `starts|did you mean `filter`"):
+    with pytest.raises(ExpressionSyntaxError, match="did you mean `filter`"):
         compile_expression("filtr([1], # > 1)")
 
 

@@ -1,5 +1,6 @@
 """Budgets: what would take too long or grow too large is refused, and soon."""
 
+import contextlib
 import time
 
 import pytest
@@ -12,6 +13,8 @@ from gorax_engine.core.expressions import (
     compile_template,
 )
 from gorax_engine.core.expressions.limits import AST_DEPTH, SOURCE_CHARACTERS
+
+from .conftest import outcome
 
 # Generous, for a busy machine: without the budgets each of these runs for minutes or takes gigabytes.
 SECONDS = 3.0
@@ -71,12 +74,8 @@ def test_greed_is_refused_soon(source: str) -> None:
     roots = {"text": TEXT, "numbers": list(range(2_000)), "object": {str(at): at for at in range(2_000)}}
     expression = compile_expression(source)
     started = time.perf_counter()
-    try:
-        expression(Scope(roots, 0))
-    except ExpressionError as error:
-        assert error.code in ("limit_exceeded", "invalid_regex")
-    else:
-        assert "matches" in source
+    _, error = outcome(expression, Scope(roots, 0))
+    assert "matches" in source or (error is not None and error.code == "limit_exceeded")
     assert time.perf_counter() - started < SECONDS
 
 
@@ -106,9 +105,10 @@ def test_the_budget_begins_anew_with_each_evaluation() -> None:
 
 def test_a_bound_expression_spends_one_budget() -> None:
     bound = compile_expression("len(map(1..50000, # * 2))").bind(Scope({}, 0))
+    for _ in range(4):
+        bound.evaluate({})
     with pytest.raises(ExpressionError, match="units of work"):
-        for _ in range(20):
-            bound.evaluate({})
+        [bound.evaluate({}) for _ in range(10)]
 
 
 @pytest.mark.parametrize(
@@ -152,10 +152,8 @@ def test_huge_sources_are_settled_soon(source: str) -> None:
     started = time.perf_counter()
     for compile_source in (compile_expression, compile_template):
         for text in (source, "{{" + source + "}}"):
-            try:
+            with contextlib.suppress(ExpressionSyntaxError, ExpressionError):
                 compile_source(text, known_roots=frozenset({"a", "x", "steps"}), known_steps=frozenset())(Scope({}, 0))
-            except (ExpressionSyntaxError, ExpressionError):
-                pass
     assert time.perf_counter() - started < SECONDS
 
 
@@ -182,10 +180,8 @@ def test_marks_without_end_are_found_in_linear_time() -> None:
         "{{1}}" * 5_000,
         "{{ 'x" + "'\\" * 40_000,
     ):
-        try:
+        with contextlib.suppress(ExpressionSyntaxError):
             compile_template(source)
-        except ExpressionSyntaxError:
-            pass
     assert time.perf_counter() - started < 2 * SECONDS
 
 

@@ -1,6 +1,7 @@
 """Go's reference layouts (`2006-01-02 15:04:05`): formatting and parsing times by example, as Go does."""
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Final
 
@@ -38,6 +39,60 @@ _CHUNK: Final = re.compile(
 _ZONE_ABBREVIATION: Final = re.compile(r"[A-Z]{3,4}|[+-][0-9]{2}")
 
 
+_WRITERS: Final[dict[str, Callable[[datetime], str]]] = {
+    "2006": lambda at: f"{at.year:04d}",
+    "06": lambda at: f"{at.year % 100:02d}",
+    "January": lambda at: _MONTHS[at.month - 1],
+    "Jan": lambda at: _MONTHS[at.month - 1][:3],
+    "01": lambda at: f"{at.month:02d}",
+    "1": lambda at: str(at.month),
+    "Monday": lambda at: _DAYS[at.weekday()],
+    "Mon": lambda at: _DAYS[at.weekday()][:3],
+    "02": lambda at: f"{at.day:02d}",
+    "_2": lambda at: f"{at.day:2d}",
+    "2": lambda at: str(at.day),
+    "002": lambda at: f"{at.timetuple().tm_yday:03d}",
+    "__2": lambda at: f"{at.timetuple().tm_yday:3d}",
+    "15": lambda at: f"{at.hour:02d}",
+    "03": lambda at: f"{at.hour % 12 or 12:02d}",
+    "3": lambda at: str(at.hour % 12 or 12),
+    "04": lambda at: f"{at.minute:02d}",
+    "4": lambda at: str(at.minute),
+    "05": lambda at: f"{at.second:02d}",
+    "5": lambda at: str(at.second),
+    "PM": lambda at: "PM" if at.hour >= 12 else "AM",
+    "pm": lambda at: "pm" if at.hour >= 12 else "am",
+}
+"""How each chunk is written; fractions and zones have their own functions."""
+
+_NUMBERS: Final = {
+    "2006": ("year", "[0-9]{4}"),
+    "01": ("month", "[0-9]{2}"),
+    "1": ("month", "[0-9]{1,2}"),
+    "02": ("day", "[0-9]{2}"),
+    "_2": ("day", " ?[0-9]{1,2}"),
+    "2": ("day", " ?[0-9]{1,2}"),
+    "002": ("yearday", "[0-9]{3}"),
+    "__2": ("yearday", " {0,2}[0-9]{1,3}"),
+    "15": ("hour", "[0-9]{1,2}"),
+    "03": ("hour", "[0-9]{2}"),
+    "3": ("hour", "[0-9]{1,2}"),
+    "04": ("minute", "[0-9]{2}"),
+    "4": ("minute", "[0-9]{1,2}"),
+    "05": ("second", "[0-9]{2}"),
+    "5": ("second", "[0-9]{1,2}"),
+}
+"""The field that a number chunk sets, and how it may be written."""
+
+_NAMES: Final = {
+    "January": ("month", _MONTHS),
+    "Jan": ("month", tuple(month[:3] for month in _MONTHS)),
+    "Monday": ("weekday", _DAYS),
+    "Mon": ("weekday", tuple(day[:3] for day in _DAYS)),
+}
+"""The field that a word chunk sets, and the words."""
+
+
 def format_time(moment: datetime, layout: str) -> str:
     """`moment` written as the reference time is written in `layout`."""
     layout = NAMED.get(layout, layout)
@@ -45,56 +100,12 @@ def format_time(moment: datetime, layout: str) -> str:
 
 
 def _format_chunk(moment: datetime, chunk: str) -> str:
-    match chunk:
-        case "2006":
-            return f"{moment.year:04d}"
-        case "06":
-            return f"{moment.year % 100:02d}"
-        case "January":
-            return _MONTHS[moment.month - 1]
-        case "Jan":
-            return _MONTHS[moment.month - 1][:3]
-        case "01":
-            return f"{moment.month:02d}"
-        case "1":
-            return str(moment.month)
-        case "Monday":
-            return _DAYS[moment.weekday()]
-        case "Mon":
-            return _DAYS[moment.weekday()][:3]
-        case "02":
-            return f"{moment.day:02d}"
-        case "_2":
-            return f"{moment.day:2d}"
-        case "2":
-            return str(moment.day)
-        case "002":
-            return f"{moment.timetuple().tm_yday:03d}"
-        case "__2":
-            return f"{moment.timetuple().tm_yday:3d}"
-        case "15":
-            return f"{moment.hour:02d}"
-        case "03":
-            return f"{moment.hour % 12 or 12:02d}"
-        case "3":
-            return str(moment.hour % 12 or 12)
-        case "04":
-            return f"{moment.minute:02d}"
-        case "4":
-            return str(moment.minute)
-        case "05":
-            return f"{moment.second:02d}"
-        case "5":
-            return str(moment.second)
-        case "PM":
-            return "PM" if moment.hour >= 12 else "AM"
-        case "pm":
-            return "pm" if moment.hour >= 12 else "am"
-        case "MST":
-            return _zone_name(moment)
-    if chunk[0] in ".,":
-        return _fraction(moment, chunk)
-    return _offset(moment, chunk)
+    writer = _WRITERS.get(chunk)
+    if writer is not None:
+        return writer(moment)
+    if chunk == "MST":
+        return _zone_name(moment)
+    return _fraction(moment, chunk) if chunk[0] in ".," else _offset(moment, chunk)
 
 
 def _zone_name(moment: datetime) -> str:
@@ -155,9 +166,6 @@ class _Reader:
         self.rest = self.rest[match.end() :]
         return match[0]
 
-    def number(self, field: str, pattern: str) -> None:
-        self.fields[field] = int(self.take(pattern))
-
     def word(self, field: str, words: tuple[str, ...]) -> None:
         lowered = self.rest.lower()
         for index, word in enumerate(words):
@@ -173,56 +181,25 @@ class _Reader:
         self.rest = self.rest[len(text) :]
 
     def chunk(self, chunk: str, next_is_fraction: bool) -> None:
-        match chunk:
-            case "2006":
-                self.number("year", "[0-9]{4}")
-            case "06":
-                year = int(self.take("[0-9]{2}"))
-                self.fields["year"] = year + (1900 if year >= 69 else 2000)
-            case "January":
-                self.word("month", _MONTHS)
-            case "Jan":
-                self.word("month", tuple(month[:3] for month in _MONTHS))
-            case "01":
-                self.number("month", "[0-9]{2}")
-            case "1":
-                self.number("month", "[0-9]{1,2}")
-            case "Monday":
-                self.word("weekday", _DAYS)
-            case "Mon":
-                self.word("weekday", tuple(day[:3] for day in _DAYS))
-            case "02":
-                self.number("day", "[0-9]{2}")
-            case "_2" | "2":
-                self.number("day", " ?[0-9]{1,2}")
-            case "002":
-                self.number("yearday", "[0-9]{3}")
-            case "__2":
-                self.number("yearday", " {0,2}[0-9]{1,3}")
-            case "15":
-                self.number("hour", "[0-9]{1,2}")
-            case "03":
-                self.number("hour", "[0-9]{2}")
-            case "3":
-                self.number("hour", "[0-9]{1,2}")
-            case "04":
-                self.number("minute", "[0-9]{2}")
-            case "4":
-                self.number("minute", "[0-9]{1,2}")
-            case "05" | "5":
-                self.number("second", "[0-9]{2}" if chunk == "05" else "[0-9]{1,2}")
-                # Go takes a fraction after the seconds even where the layout has none.
-                if not next_is_fraction and re.match(r"[.,][0-9]", self.rest):
-                    self.fraction(self.take(r"[.,][0-9]+"))
-            case "PM" | "pm":
-                self.afternoon = self.take("[AP]M" if chunk == "PM" else "[ap]m").lower() == "pm"
-            case "MST":
-                self.zone_name()
-            case _ if chunk[0] in ".,":
-                digits = rf"[.,][0-9]{{{len(chunk) - 1}}}" if chunk[1] == "0" else r"(?:[.,][0-9]+)?"
-                self.fraction(self.take(digits))
-            case _:
-                self.offset(chunk)
+        if chunk in _NUMBERS:
+            field, pattern = _NUMBERS[chunk]
+            self.fields[field] = int(self.take(pattern))
+            # Go takes a fraction after the seconds even where the layout has none.
+            if field == "second" and not next_is_fraction and re.match(r"[.,][0-9]", self.rest):
+                self.fraction(self.take(r"[.,][0-9]+"))
+        elif chunk in _NAMES:
+            self.word(*_NAMES[chunk])
+        elif chunk == "06":
+            year = int(self.take("[0-9]{2}"))
+            self.fields["year"] = year + (1900 if year >= 69 else 2000)
+        elif chunk in ("PM", "pm"):
+            self.afternoon = self.take("[AP]M" if chunk == "PM" else "[ap]m").lower() == "pm"
+        elif chunk == "MST":
+            self.zone_name()
+        elif chunk[0] in ".,":
+            self.fraction(self.take(rf"[.,][0-9]{{{len(chunk) - 1}}}" if chunk[1] == "0" else r"(?:[.,][0-9]+)?"))
+        else:
+            self.offset(chunk)
 
     def fraction(self, text: str) -> None:
         self.fields["microsecond"] = int(text[1:7].ljust(6, "0")) if text else 0

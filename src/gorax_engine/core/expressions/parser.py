@@ -138,8 +138,8 @@ def parse(
         if isinstance(error.orig_exc, ExpressionSyntaxError):
             raise error.orig_exc from None
         raise
-    except UnexpectedInput as error:
-        raise ExpressionSyntaxError("The expression can't be read.", error.pos_in_stream or 0) from None
+    except UnexpectedInput:
+        raise ExpressionSyntaxError("The expression can't be read.", 0) from None
     _check_size(node)
     return node
 

@@ -11,6 +11,7 @@ from gorax_engine.core.model import Json, Missing
 _SECRET_FIELDS: Final = ("api_key", "token", "secret", "key", "password")
 _SHOWN_KEYS: Final = 20
 _SHOWN_CHARACTERS: Final = 60
+_SHOWN_TOTAL: Final = 400
 
 
 def path_text(root: str, keys: Sequence[str | int]) -> str:
@@ -36,9 +37,15 @@ def known_keys(keys: Sequence[str]) -> str:
     """The keys that exist, for a message of bounded length."""
     if not keys:
         return "has no keys"
-    shown = ", ".join(f"`{key[:_SHOWN_CHARACTERS]}`" for key in sorted(keys)[:_SHOWN_KEYS])
-    more = f" and {len(keys) - _SHOWN_KEYS} more" if len(keys) > _SHOWN_KEYS else ""
-    return f"has the keys {shown}{more}" if len(keys) > 1 else f"has only the key {shown}"
+    names: list[str] = []
+    room = _SHOWN_TOTAL
+    for key in sorted(keys)[:_SHOWN_KEYS]:
+        room -= min(len(key), _SHOWN_CHARACTERS) + 4
+        if names and room < 0:
+            break
+        names.append(f"`{key[:_SHOWN_CHARACTERS]}`")
+    more = f" and {len(keys) - len(names)} more" if len(keys) > len(names) else ""
+    return f"has the keys {', '.join(names)}{more}" if len(keys) > 1 else f"has only the key {names[0]}"
 
 
 def missing(path: str, container: str, value: Any, key: Json) -> ExpressionError:

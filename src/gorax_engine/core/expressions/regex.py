@@ -1,6 +1,6 @@
 """Regular expressions of users: RE2 only, which runs in linear time, with bounds on pattern and work."""
 
-import re2  # type: ignore[import-untyped]  # it ships no types
+import re2
 
 from gorax_engine.core.expressions.errors import INVALID_REGEX, ExpressionError
 from gorax_engine.core.expressions.limits import REGEX_CHARACTERS, REGEX_MEMORY, REGEX_STEPS_PER_UNIT
