@@ -12,7 +12,7 @@ WORKERS ?= auto
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
 # Wheels only: a machine without a compiler fails at once and clearly, not in the middle of a build.
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --only-binary=:all: --no-binary=gorax-engine
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --only-binary=:all:
 OLD_POSTGRES := 15
 
 .PHONY: run test lint check clean

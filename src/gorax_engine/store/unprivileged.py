@@ -54,7 +54,7 @@ def find_account(program: Path, directory: Path, owner: os.stat_result | None) -
     `owner` is the status of an existing cluster, whose user is kept. Raises ConfigurationError if there is no way.
     """
     uid, gid = _identity(owner)
-    for account in _candidates(uid, gid, directory):
+    for account in _candidates(uid, gid, (directory, program.resolve().parent)):
         if _works(account, program):
             return account
     if os.geteuid() == 0:
@@ -90,7 +90,7 @@ def _identity(owner: os.stat_result | None) -> tuple[int, int]:
     )
 
 
-def _candidates(uid: int, gid: int, directory: Path) -> Iterator[Account]:
+def _candidates(uid: int, gid: int, folders: tuple[Path, ...]) -> Iterator[Account]:
     setpriv = shutil.which("setpriv")
     if os.geteuid() != 0:
         if setpriv:
@@ -98,7 +98,8 @@ def _candidates(uid: int, gid: int, directory: Path) -> Iterator[Account]:
         yield Account(uid, gid, ())
         return
     drop = ("--reuid", str(uid), "--regid", str(gid), "--clear-groups", "--pdeathsig", _DEATH_SIGNAL)
-    if _may_enter(directory, uid, gid):
+    # Asked, not tried: setpriv still has its own rights when it opens the program, which then misses its libraries.
+    if all(_may_enter(folder, uid, gid) for folder in folders):
         if setpriv:
             yield Account(uid, gid, (setpriv, *drop))
         yield Account(uid, gid, (), user=uid, group=gid)
