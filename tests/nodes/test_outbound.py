@@ -16,7 +16,7 @@ from anyio.abc import SocketAttribute, SocketStream
 
 from gorax_engine.core.model import SECOND, Classification
 from gorax_engine.nodes.egress import OutboundPolicy
-from gorax_engine.nodes.outbound import Answer, OutboundClient, OutboundLimits, OutboundRequest
+from gorax_engine.nodes.outbound import Answer, OutboundClient, OutboundLimits
 from gorax_engine.nodes.outbound_errors import (
     ConnectionFailed,
     InvalidRequest,
@@ -29,6 +29,7 @@ from gorax_engine.nodes.outbound_errors import (
     TooManyRedirects,
 )
 from gorax_engine.nodes.outbound_request import Call
+from gorax_engine.telemetry import OutboundRequest
 
 pytestmark = pytest.mark.anyio
 
@@ -169,7 +170,9 @@ async def test_telemetry_names_the_class_of_the_end() -> None:
         await client.send(Call("GET", base))
         with pytest.raises(OutboundDenied):
             await client.send(Call("GET", "http://10.0.0.1/"))
-    assert [event.status_class for event in seen] == ["5xx", "outbound_denied"]
+        with pytest.raises(InvalidUrl):
+            await client.send(Call("GET", "nonsense"))
+    assert [event.status_class for event in seen] == ["5xx", "denied", "error"]
 
 
 async def test_a_thousand_at_once() -> None:

@@ -133,7 +133,7 @@ class OutboundClient:
 
     async def send(self, call: Call) -> Answer:
         """Carry out one call. Any status is an answer; raises OutboundError where there is none."""
-        status_class = "cancelled"
+        status_class = "error"  # a call that is cancelled counts as one too
         timeout = min(call.timeout, self.limits.max_timeout) / SECOND
         try:
             with anyio.move_on_after(timeout):
@@ -141,8 +141,8 @@ class OutboundClient:
                 status_class = f"{answer.status // 100}xx"
                 return answer
             raise OutboundTimeout(f"The request to {origin(parse_url(call.url))} took longer than {timeout:g} s.")
-        except OutboundError as error:
-            status_class = error.code
+        except OutboundDenied:
+            status_class = "denied"
             raise
         finally:
             self._emit(OutboundRequest(status_class))
