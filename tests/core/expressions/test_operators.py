@@ -332,7 +332,8 @@ def _shape(node: Any) -> Any:
             for operation in node.rest:
                 shape = (operation.operator, shape, _shape(operation.operand))
             return shape
-    raise AssertionError(node)
+        case _:
+            raise AssertionError(node)
 
 
 @pytest.mark.parametrize(("prefix", "operator"), list(itertools.product(UNARY, PLAIN)))

@@ -64,7 +64,8 @@ def random_tree(random: Random, depth: int) -> Any:
     def grown() -> Any:
         return random_tree(random, depth - 1)
 
-    match random.randrange(14):
+    kind = random.randrange(14)
+    match kind:
         case 0:
             return ("not", grown())
         case 1:
@@ -79,7 +80,8 @@ def random_tree(random: Random, depth: int) -> Any:
             return ("map", [grown() for _ in range(random.randrange(3))], random.choice("+*"), grown())
         case 6:
             return ("let", grown(), grown())
-    return ("binary", random.choice(sorted(LEVEL)), grown(), grown())
+        case _:
+            return ("binary", random.choice(sorted(LEVEL)), grown(), grown())
 
 
 class _Fault(Exception):
@@ -122,7 +124,8 @@ def oracle(tree: Any) -> Any:
             return _bool(oracle(left)) or _bool(oracle(right))
         case ("binary", operator, left, right):
             return _apply(operator, oracle(left), oracle(right))
-    raise AssertionError(tree)
+        case _:
+            raise AssertionError(tree)
 
 
 def _bool(value: Any) -> bool:
@@ -144,17 +147,12 @@ def _same(left: Any, right: Any) -> bool:
 
 
 def _apply(operator: str, left: Any, right: Any) -> Any:
-    match operator:
-        case "==":
-            return _same(left, right)
-        case "!=":
-            return not _same(left, right)
-        case "in":
-            if right is None:
-                return False
-            if not isinstance(right, list):
-                raise _Fault
-            return any(_same(left, item) for item in right)
+    if operator in ("==", "!="):
+        return _same(left, right) is (operator == "==")
+    if operator == "in":
+        if not isinstance(right, list | None):
+            raise _Fault
+        return any(_same(left, item) for item in right or [])
     both_numbers = _number(left) and _number(right)
     both_texts = isinstance(left, str) and isinstance(right, str)
     if not (both_numbers or (both_texts and operator in {*ORDERING, "+"})):
@@ -165,18 +163,11 @@ def _apply(operator: str, left: Any, right: Any) -> Any:
 
 
 def _computed(operator: str, left: Any, right: Any) -> Any:
-    match operator:
-        case "+":
-            return left + right
-        case "-":
-            return left - right
-        case "*":
-            return left * right
-        case "/":
-            if right == 0:
-                raise _Fault
-            return left / right
-    if isinstance(left, float) or isinstance(right, float) or right == 0:
+    if operator in "+-*":
+        return left + right if operator == "+" else left - right if operator == "-" else left * right
+    if operator == "/" and right != 0:
+        return left / right
+    if operator == "/" or isinstance(left, float) or isinstance(right, float) or right == 0:
         raise _Fault
     return int(math.copysign(1, left)) * (abs(left) % abs(right))
 
@@ -212,7 +203,8 @@ def printed(tree: Any, level: float = -1) -> str:
             # A row of `<` is a chain, not a nesting to the left.
             left_level = own + 1 if operator in ORDERING else own
             return _grouped(f"{printed(left, left_level)} {operator} {printed(right, own + 1)}", own, level)
-    raise AssertionError(tree)
+        case _:
+            raise AssertionError(tree)
 
 
 def _grouped(text: str, own: float, level: float) -> str:
