@@ -94,6 +94,25 @@ def test_constants_are_folded_and_shared() -> None:
     assert constant.render(scope()) is constant.render(scope())
 
 
+def test_each_rendering_is_a_value_of_its_own() -> None:
+    template = compile_config({"body": ["{{ trigger }}", 1], "source": "trigger", "mode": "x"}, SCHEMA)
+    first = template.render(Scope({"trigger": 1}, now=0))
+    second = template.render(Scope({"trigger": 2}, now=0))
+    assert (first["body"], first["source"], second["body"], second["source"]) == ([1, 1], 1, [2, 1], 2)
+
+
+def test_a_branch_that_forbids_a_key_is_not_meant_for_an_object_with_it() -> None:
+    schema = {
+        "oneOf": [
+            {"properties": {"raw": False, "text": {"x-gorax": "path"}}},
+            {"required": ["raw"], "properties": {"text": {"x-gorax": "literal"}}},
+        ]
+    }
+    for config, expected in (({"text": "0 + 1"}, 1), ({"raw": True, "text": "0 + 1"}, "0 + 1")):
+        assert compile_config(config, schema).render(scope())["text"] == expected
+        assert len(find_sites(config, schema)) == (1 if expected == 1 else 0)
+
+
 def test_failures_at_render_are_expression_errors() -> None:
     with pytest.raises(ExpressionError) as caught:
         render({"body": "{{ trigger.body.gone }}"})

@@ -307,6 +307,14 @@ def test_invalid_config_tells_every_fault() -> None:
     ]
 
 
+def test_a_fault_inside_a_choice_is_pointed_at() -> None:
+    raw = flow(node("a", config={"source": "trigger.x", "mapping": {"a": {"b": ["item", 1, {"c": ""}]}}, "limit": 1.5}))
+    assert found(raw) == [
+        ("invalid_config", "/nodes/1/config/limit"),
+        ("invalid_expression", "/nodes/1/config/mapping/a/b/2/c"),
+    ]
+
+
 def test_messages_say_the_mend() -> None:
     messages = [
         problem.message
@@ -356,6 +364,16 @@ def test_unknown_keys_are_warnings_and_kept() -> None:
     assert any("did you mean `url`?" in warning.message for warning in reading.warnings)
     assert reading.canonical["viewport"] == {"zoom": 1}
     assert reading.canonical["nodes"][1]["extra"] == 1
+
+
+def test_of_twins_the_snake_case_one_wins() -> None:
+    raw = flow(node("a", "caller", {"pageSize": 2, "page_size": 1}))
+    assert warned(raw) == [("unknown_key", "/nodes/1/config/pageSize")]
+    assert read(raw, TYPES).canonical["nodes"][1]["config"] == {"pageSize": 2, "page_size": 1}
+
+
+def test_an_expression_is_checked_by_the_schema_too() -> None:
+    assert ("invalid_config", "/nodes/1/config/expression") in found(flow(node("a", "formula", {"expression": ""})))
 
 
 def test_a_second_config_is_not_lost_silently() -> None:

@@ -61,6 +61,7 @@ class ConfigValidator:
                 yield from self._explain(error, config)
 
     def _explain(self, error: ValidationError, config: Json) -> Iterator[Fault]:
+        error = _closest(error)
         path = tuple(error.instance_path)
         kind = error.kind
         if isinstance(kind, ValidationErrorKind.AdditionalProperties | ValidationErrorKind.UnevaluatedProperties):
@@ -129,33 +130,34 @@ def _message(error: ValidationError) -> str:
         case ValidationErrorKind.Format():
             return _format_message(kind.format)
         case ValidationErrorKind.AnyOf() | ValidationErrorKind.OneOfNotValid():
-            return _choice_message(kind.context)
+            missing = [f"`{name}`" for name in _alternatives(kind.context)]
+            return (
+                f"One of {_listed(missing)} is needed: add it." if missing else "This fits none of the accepted forms."
+            )
         case _:
             return f"{error.message[:300]}."
 
 
-def _choice_message(branches: Sequence[Sequence[ValidationError]]) -> str:
-    """Return the sentence for a value that fits none of several subschemas: what the closest of them says."""
-    missing = [_only_missing(branch) for branch in branches]
-    if missing and all(missing):
-        return f"One of {_listed([f'`{name}`' for name in missing if name])} is needed: add it."
-    closest = max((branch for branch in branches if branch), key=_depth, default=None)
-    return _message(closest[0]) if closest else "This matches none of the accepted forms."
+def _closest(error: ValidationError) -> ValidationError:
+    """Return, for a value that fits none of several subschemas, the fault deepest inside it: that is the likely one."""
+    kind = error.kind
+    if not isinstance(kind, ValidationErrorKind.AnyOf | ValidationErrorKind.OneOfNotValid):
+        return error
+    branches = [branch for branch in kind.context if branch]
+    if not branches or _alternatives(kind.context):
+        return error
+    return _closest(max(branches, key=lambda branch: max(len(inner.instance_path) for inner in branch))[0])
+
+
+def _alternatives(branches: Sequence[Sequence[ValidationError]]) -> list[str]:
+    """Return the keys one of which is needed, if that is all that the subschemas say."""
+    kinds = [branch[0].kind if len(branch) == 1 else None for branch in branches]
+    required = [kind.property for kind in kinds if isinstance(kind, ValidationErrorKind.Required)]
+    return required if len(required) == len(kinds) else []
 
 
 def _type_names(kind: Json) -> list[str]:
     return [_TYPE_WORDS.get(name, name) for name in kind.types]
-
-
-def _only_missing(branch: Sequence[ValidationError]) -> str | None:
-    kinds = [error.kind for error in branch]
-    if len(kinds) == 1 and isinstance(kinds[0], ValidationErrorKind.Required):
-        return str(kinds[0].property)
-    return None
-
-
-def _depth(branch: Sequence[ValidationError]) -> int:
-    return max(len(error.instance_path) for error in branch)
 
 
 def _format_message(name: str) -> str:

@@ -43,7 +43,7 @@ def test_a_mapping_wins_over_an_expression(run: Run) -> None:
 
 
 def test_default_stands_for_what_is_missing(run: Run) -> None:
-    config = {"expression": "trigger.gone", "default": {"d": "{{ trigger.x }}"}}
+    config: dict[str, Any] = {"expression": "trigger.gone", "default": {"d": "{{ trigger.x }}"}}
     assert run("transform", config, {"x": 1}) == Completed({"d": 1})
     config = {"mapping": {"a": "trigger.gone", "b": "trigger.x"}, "default": 0}
     assert run("transform", config, {"x": 1}) == Completed({"a": 0, "b": 1})

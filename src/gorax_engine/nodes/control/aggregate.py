@@ -15,7 +15,8 @@ def _numbers(values: Sequence[Json]) -> list[int | float]:
     present = [value for value in values if value is not None]
     for value in present:
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ValueError(f"numbers are needed, but there is {kind_of(value)}.")
+            # The callers turn ValueError, whatever its cause, into the step's failure
+            raise ValueError(f"numbers are needed, but there is {kind_of(value)}.")  # noqa: TRY004
     return present
 
 
