@@ -94,6 +94,7 @@ class Api:
 
     async def tenant(self, name: str) -> TenantHandle:
         row = await self.owner.fetchrow("SELECT * FROM gorax_create_tenant($1, $1)", name)
+        assert row is not None
         key = new_key()
         await self.owner.execute(
             "INSERT INTO api_keys (tenant_id, user_id, name, prefix, key_hash, created_by) "

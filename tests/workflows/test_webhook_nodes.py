@@ -54,7 +54,7 @@ def test_two_nodes_can_not_share_a_path() -> None:
 
 
 def test_methods_and_defaults() -> None:
-    configs = ({}, {"method": "GET"}, {"methods": ["PUT", "GET", "PUT"]})
+    configs: tuple[dict[str, Any], ...] = ({}, {"method": "GET"}, {"methods": ["PUT", "GET", "PUT"]})
     nodes = [{"id": str(i), "type": "webhook_trigger", "config": c} for i, c in enumerate(configs)]
     found = [hook.methods for _, hook in webhook_nodes({"nodes": [{"id": "x", "type": "formula"}, *nodes]})]
     assert found == [("POST",), ("GET",), ("PUT", "GET")]
