@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import click
 
+from gorax_engine.bench.command import main
+from gorax_engine.bench.modes import MODES
 from gorax_engine.cli.session import Command, Session, pass_session
-
-MODES: Final = ("pure", "durable", "http", "latency", "fanout", "webhook", "claim", "idle", "memory", "recovery")
 
 
 @click.command(cls=Command, name="bench")
-@click.option("--mode", type=click.Choice(MODES), default="pure", show_default=True)
+@click.option("--mode", type=click.Choice(list(MODES)), default="pure", show_default=True)
 @click.option("--executions", type=click.IntRange(1), help="How many executions; each mode has its own default.")
 @click.option("--steps", type=click.IntRange(1), help="Steps of each execution; each mode has its own default.")
 @click.option("--processes", type=click.IntRange(1), default=2, show_default=True)
@@ -23,8 +21,6 @@ def command(
     session: Session, mode: str, executions: int | None, steps: int | None, processes: int, runs: int, dsn: str | None
 ) -> int:
     """Measure the engine on this machine, and in the same run the limit: the same rows by plain SQL."""
-    from gorax_engine.bench import main
-
     return main(
         mode=mode,
         executions=executions,
