@@ -65,6 +65,7 @@ class Supervised:
         self.process = subprocess.Popen(
             [sys.executable, "-c", SUPERVISE, str(processes), CHILD, behaviour, str(self.log)],
             env={**os.environ, "NOTIFY_SOCKET": str(tmp_path / "systemd")},
+            start_new_session=True,
         )
 
     def hears(self) -> str:
@@ -114,7 +115,8 @@ def test_is_ready_when_all_are_and_passes_signals_on(supervise: list[Supervised]
     run = start(supervise, tmp_path, "drain0", processes=3)
     assert run.hears() == "READY=1"
     assert sorted(line for line in run.said() if line.endswith("ready")) == ["0 ready", "1 ready", "2 ready"]
-    run.process.send_signal(signal.SIGINT)
+    # Ctrl-C at a terminal goes to the whole process group.
+    os.killpg(run.process.pid, signal.SIGINT)
     assert run.hears() == "STOPPING=1"
     assert run.ends() == 0
     # SIGINT arrives as SIGTERM, and once, at each of them.
