@@ -128,6 +128,7 @@ async def test_a_chunked_body_is_cut_at_its_limit(acme: TenantHandle) -> None:
 
     answer = await acme.client.post("/workflows", content=chunks())
     assert answer.status_code == 413
+    assert sent <= MAX_BODY + 20_000
 
 
 async def test_bodies_must_be_json(acme: TenantHandle) -> None:

@@ -116,11 +116,11 @@ async def test_a_run_and_its_steps(api: Api, acme: TenantHandle, rival: TenantHa
     await step(api, acme, execution, "a", 1, status="failed", error_code="timeout")
     await step(api, acme, execution, "a", 2, output_data='{"x": 1}')
     await step(api, acme, execution, "b", 1, round=0)
-    await step(api, acme, execution, "b", 1, round=1)
+    await step(api, acme, execution, "b", 2, round=1)
     await step(api, acme, execution, "c", 1, status="skipped", started_at=None, completed_at=datetime.now(UTC))
     latest = (await acme.client.get(f"/executions/{execution}/steps")).json()
     schemas.Many[schemas.Step].model_validate(latest)
-    assert [(s["node_id"], s["attempt"]) for s in latest["data"]] == [("a", 2), ("b", 1), ("b", 1), ("c", 1)]
+    assert [(s["node_id"], s["attempt"]) for s in latest["data"]] == [("a", 2), ("b", 1), ("b", 2), ("c", 1)]
     everything = (await acme.client.get(f"/executions/{execution}/steps", params={"attempts": "all"})).json()
     assert len(everything["data"]) == 5
     pages, cursor = [], None
@@ -190,6 +190,7 @@ async def test_explain_the_queue(api: Api, acme: TenantHandle, rival: TenantHand
     assert (await explain(acme, first))["blocker"] == "none"
     await api.owner.execute("UPDATE execution_queue SET priority = 5 WHERE execution_id = $1", second)
     assert (await explain(acme, second))["blocker"] == "none"
+    assert (await explain(acme, first))["blocker"] == "queued_behind"
     await api.owner.execute("UPDATE tenants SET quotas = '{\"max_concurrent_executions\": 1}' WHERE id = $1", acme.id)
     await queue(api, acme, await run(api, acme, status="running"), owner=owner)
     full = await explain(acme, first)

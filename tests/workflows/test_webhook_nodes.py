@@ -65,6 +65,16 @@ def test_a_node_keeps_its_made_up_path() -> None:
     assert action == ChangeWebhook(IDS["a"], "random", node("a", None))
 
 
+def test_two_nodes_may_swap_their_paths() -> None:
+    existing = [ExistingWebhook(IDS["a"], "a", "p"), ExistingWebhook(IDS["b"], "b", "q")]
+    assert plan_webhooks([node("a", "q"), node("b", "p")], existing) == [
+        DropWebhook(IDS["a"]),
+        DropWebhook(IDS["b"]),
+        CreateWebhook(node("a", "q")),
+        CreateWebhook(node("b", "p")),
+    ]
+
+
 PATHS = st.sampled_from([None, "p", "q", "r"])
 
 
