@@ -130,7 +130,7 @@ async def api(api_dsn: str) -> AsyncIterator[Api]:
             )
             yield Api(build_api(parts), verbs, ends, database, owner)
         for table in ("user_roles", "tenants", *LEFT_BEHIND):
-            await owner.execute(f"DELETE FROM {table}")  # noqa: S608  (names of ours)
+            await owner.execute(f"DELETE FROM {table}")
     finally:
         await owner.close()
 

@@ -29,7 +29,7 @@ async def run(api: Api, tenant: TenantHandle, **columns: Any) -> uuid.UUID:
         **columns,
     }
     marks = ", ".join(f"${i + 1}" for i in range(len(values)))
-    query = f"INSERT INTO executions ({', '.join(values)}) VALUES ({marks}) RETURNING id"  # noqa: S608
+    query = f"INSERT INTO executions ({', '.join(values)}) VALUES ({marks}) RETURNING id"
     found: uuid.UUID = await api.owner.fetchval(query, *values.values())
     return found
 
@@ -37,7 +37,7 @@ async def run(api: Api, tenant: TenantHandle, **columns: Any) -> uuid.UUID:
 async def queue(api: Api, tenant: TenantHandle, execution: uuid.UUID, **columns: Any) -> None:
     values = {"execution_id": execution, "tenant_id": tenant.id, "workflow_id": uuid.uuid4(), **columns}
     marks = ", ".join(f"${i + 1}" for i in range(len(values)))
-    await api.owner.execute(f"INSERT INTO execution_queue ({', '.join(values)}) VALUES ({marks})", *values.values())  # noqa: S608
+    await api.owner.execute(f"INSERT INTO execution_queue ({', '.join(values)}) VALUES ({marks})", *values.values())
 
 
 async def step(
@@ -56,7 +56,7 @@ async def step(
         **columns,
     }
     marks = ", ".join(f"${i + 1}" for i in range(len(values)))
-    await api.owner.execute(f"INSERT INTO step_executions ({', '.join(values)}) VALUES ({marks})", *values.values())  # noqa: S608
+    await api.owner.execute(f"INSERT INTO step_executions ({', '.join(values)}) VALUES ({marks})", *values.values())
 
 
 async def worker(api: Api, *, age: float = 0.0) -> uuid.UUID:

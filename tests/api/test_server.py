@@ -59,7 +59,7 @@ async def test_a_drain_lets_a_request_finish() -> None:
             tasks.start_soon(ask, address.port)
             await app.entered.wait()
             tasks.start_soon(_open_later, app)
-        with pytest.raises(OSError):  # noqa: PT011  (refused or reset, as the system likes)
+        with pytest.raises(OSError):
             await anyio.connect_tcp("127.0.0.1", address.port)
     assert answers[0].startswith(b"HTTP/1.1 200 OK")
 

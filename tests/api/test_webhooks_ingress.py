@@ -97,7 +97,7 @@ async def test_bodies(api: Api, hook: Any, content_type: str | None, body: bytes
         ("POST", "/" + "x" * 300, b"", "application/json", 404),
     ],
 )
-async def test_refusals(  # noqa: PLR0913
+async def test_refusals(
     api: Api, hook: Any, method: str, path: str, content: bytes, content_type: str, status: int
 ) -> None:
     async with outside(api) as client:
@@ -145,7 +145,7 @@ async def test_whatever_can_not_start_looks_like_nothing(api: Api, hook: Any) ->
 
 @pytest.mark.parametrize("change", ["enabled = false", "auth_type = 'secret'"])
 async def test_disabled_is_404_and_an_unknown_proof_is_401(api: Api, hook: Any, change: str) -> None:
-    await api.owner.execute(f"UPDATE webhooks SET {change}")  # noqa: S608
+    await api.owner.execute(f"UPDATE webhooks SET {change}")
     async with outside(api) as client:
         answer = await client.post("/orders", json=1)
     assert answer.status_code == (404 if "enabled" in change else 401)

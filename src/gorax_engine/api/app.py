@@ -18,7 +18,13 @@ from starlette.routing import Match, Route
 from gorax_engine import __version__
 from gorax_engine.api.docs_page import docs_page
 from gorax_engine.api.executions import ExecutionRoutes
-from gorax_engine.api.problems import CONTENT_TYPE, METHOD_NOT_ALLOWED, ProblemAnswer, problem_answer, unexpected_answer
+from gorax_engine.api.problems import (
+    CONTENT_TYPE,
+    METHOD_NOT_ALLOWED,
+    ProblemAnswer,
+    problem_answer,
+    unexpected_answer,
+)
 from gorax_engine.api.request_id import HEADER, request_id_of
 from gorax_engine.api.requests import ClientGone
 from gorax_engine.api.routing import Endpoint, GuardedRoute
@@ -27,7 +33,14 @@ from gorax_engine.api.tenancy import TenancyRoutes
 from gorax_engine.api.webhooks_ingress import PREFIX as WEBHOOKS
 from gorax_engine.api.webhooks_ingress import WebhookIngress
 from gorax_engine.api.workflows import WorkflowRoutes
-from gorax_engine.errors import GoraxError, InvalidInput, NotFound, Problem, Unauthenticated, Unavailable
+from gorax_engine.errors import (
+    GoraxError,
+    InvalidInput,
+    NotFound,
+    Problem,
+    Unauthenticated,
+    Unavailable,
+)
 from gorax_engine.telemetry import get_logger
 from gorax_engine.tenancy.api_keys import Authenticator
 from gorax_engine.triggers.webhooks import Webhooks
@@ -139,7 +152,7 @@ class BearerGate:
 
 
 async def _on_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, GoraxError)  # noqa: S101  (the table of handlers says so)
+    assert isinstance(error, GoraxError)
     answer = problem_answer(error, request.state.request_id)
     if answer.status >= 500 and not isinstance(error, Unavailable):
         _log.error("request_failed", request_id=request.state.request_id, exc_info=error)
@@ -147,7 +160,7 @@ async def _on_error(request: Request, error: Exception) -> Response:
 
 
 async def _on_invalid_request(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)  # noqa: S101  (the table of handlers says so)
+    assert isinstance(error, RequestValidationError)
     faults = error.errors()
     if any(fault["loc"][0] == "path" for fault in faults):
         return await _on_error(request, NotFound("There is no such object: its id in the path is no id."))
@@ -156,7 +169,7 @@ async def _on_invalid_request(request: Request, error: Exception) -> Response:
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)  # noqa: S101  (the table of handlers says so)
+    assert isinstance(error, HTTPException)
     path = request.url.path
     if error.status_code != 405:
         return await _on_error(request, NotFound(f"There is nothing at {path[:200]}.", code="route_not_found"))
