@@ -19,7 +19,7 @@ def main() -> int:
     parser.add_argument("--executions", type=int, default=2000)
     parser.add_argument("--faults", type=int, default=100, help="at least so many that hit runs in flight")
     parser.add_argument("--daemons", type=int, default=3)
-    parser.add_argument("--postgres", default=default_postgres(), help="major version: 18, or one that Debian installed")
+    parser.add_argument("--postgres", default=default_postgres(), help="major version: 18, or one of Debian's")
     parser.add_argument("--logs", type=Path, default=Path("build/chaos"), help="where logs and timelines are kept")
     parser.add_argument("--quiet", action="store_true", help="don't print the faults as they happen")
     options = parser.parse_args()

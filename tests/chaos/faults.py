@@ -14,9 +14,11 @@ import asyncpg
 from tests.chaos.fleet import LEASE
 
 if TYPE_CHECKING:
+    from gorax_engine.store.embedded import EmbeddedPostgres
     from tests.chaos.fleet import Daemon
 
-    from gorax_engine.store.embedded import EmbeddedPostgres
+PATIENCE: Final = 3.0
+"""Seconds that a fault waits for somebody to hit."""
 
 _CONNECTION_ERRORS: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
@@ -94,14 +96,16 @@ class Faults:
         return {daemon.number: by_pid.get(str(daemon.pid), 0) for daemon in self._daemons if daemon.process}
 
     async def _victim(self) -> tuple[Daemon, int] | None:
-        """Choose a daemon that no other fault has in hand, of those the one that the dice say among the busy."""
-        held = await self._held()
-        free = [d for d in self._daemons if d.number not in self._busy and d.alive]
-        busy = [d for d in free if held.get(d.number)]
-        if not (busy or free):
-            return None
-        daemon = self._rng.choice(busy or free)
-        return daemon, held.get(daemon.number, 0)
+        """Choose a daemon that holds runs and that no other fault has in hand; wait for one if there is none."""
+        with anyio.move_on_after(PATIENCE):
+            while True:
+                held = await self._held()
+                busy = [d for d in self._daemons if d.number not in self._busy and d.alive and held.get(d.number)]
+                if busy:
+                    daemon = self._rng.choice(busy)
+                    return daemon, held[daemon.number]
+                await anyio.sleep(0.1)
+        return None
 
     async def _on_victim(self, fault: str, harm: Callable[[Daemon], Awaitable[bool]]) -> Hit:
         chosen = await self._victim()

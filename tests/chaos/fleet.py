@@ -1,4 +1,4 @@
-"""The daemons of a storm: real `gorax serve` processes, each behind its own proxy to Postgres, restarted when they die."""
+"""The daemons of a storm: real `gorax serve` processes, each behind its own proxy to Postgres."""
 
 from __future__ import annotations
 

@@ -181,11 +181,17 @@ SELECT e.id, e.workflow_id, e.workflow_version FROM executions e
  WHERE v.workflow_id IS NULL OR md5(v.definition::text) IS DISTINCT FROM c.hash;
 
 -- name: timers_are_not_early
--- 20: a delay lasts at least as long as it was to.
-SELECT s.execution_id, s.node_id, s.started_at, s.completed_at, s.output_data ->> 'delayed_ms' AS delayed_ms
+-- 20: a delay lasts at least as long as it was to, from the moment that enabled it: the end of the last predecessor.
+SELECT s.execution_id, s.node_id, p.ended AS enabled_at, s.completed_at, s.output_data ->> 'delayed_ms' AS delayed_ms
   FROM step_executions s
+  JOIN executions e ON e.id = s.execution_id
+  JOIN LATERAL (
+      SELECT max(p.completed_at) AS ended
+        FROM chaos.edge g JOIN step_executions p ON p.execution_id = s.execution_id AND p.node_id = g.source
+       WHERE g.workflow_id = e.workflow_id AND g.target = s.node_id
+  ) p ON true
  WHERE s.node_type = 'delay' AND s.status = 'completed'
-   AND s.completed_at < s.started_at + (s.output_data ->> 'delayed_ms')::int * interval '1 millisecond' - interval '5 milliseconds';
+   AND s.completed_at < p.ended + (s.output_data ->> 'delayed_ms')::int * interval '1 millisecond';
 
 -- name: tenant_is_the_same_everywhere
 -- 24: whatever belongs to a run belongs to its tenant.

@@ -105,6 +105,8 @@ class Sink:
                 return web.json_response({"fault": "always"}, status=500)
             case ["gate", name]:
                 await self._gate(name).acquire()
+            case _:
+                pass
         body: dict[str, Any] = await request.json()
         return web.json_response({"answer": body["v"] + 1})
 

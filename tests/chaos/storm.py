@@ -37,7 +37,8 @@ _ENDED = "SELECT count(*)::int FROM executions WHERE status IN ('completed', 'fa
 _RESCUES = """
 SELECT count(*) FILTER (WHERE new_crashes > old_crashes)::int AS rescued,
        count(*) FILTER (WHERE parked)::int AS parked,
-       count(*) FILTER (WHERE old_owner IS NOT NULL AND new_owner IS NULL AND NOT parked AND new_crashes = old_crashes)::int AS given_back,
+       count(*) FILTER (WHERE old_owner IS NOT NULL AND new_owner IS NULL AND NOT parked
+                          AND new_crashes = old_crashes)::int AS given_back,
        max(new_token)::int AS most_claims
   FROM chaos.queue_log WHERE op = 'UPDATE'
 """
@@ -54,7 +55,7 @@ class Options:
     calmest: float = 5.0
     fiercest: float = 0.5
     quiet: float = 60.0
-    longest: float = 420.0
+    longest: float = 400.0
     postgres: str = PACKAGED
 
 
@@ -81,10 +82,9 @@ class Verdict:
         lines = [f"seed {self.options.seed}: {'every invariant held' if self.holds else 'NOT GOOD'}"]
         lines += [f"  {name}: {value}" for name, value in self.figures.items()]
         faults = Counter(hit.fault for hit in self.hits if hit.effective)
-        hit_by = Counter[str]()
-        for hit in self.hits:
-            hit_by[hit.fault] += hit.in_flight
-        lines += [f"  fault {name}: {times} effective, {hit_by[name]} runs in flight" for name, times in sorted(faults.items())]
+        for name, times in sorted(faults.items()):
+            in_flight = sum(hit.in_flight for hit in self.hits if hit.fault == name)
+            lines.append(f"  fault {name}: {times} effective, {in_flight} runs in flight")
         for title, faults_found in (("void", self.void), ("crash", self.crashes), ("unexpected", self.unexpected)):
             lines += [f"  {title}: {text}" for text in faults_found[:10]]
         lines += [f"  broken: {breach}" for breach in self.breaches]
@@ -164,7 +164,7 @@ class _Storm:
                 await record_workflows(connection, clients.workflows.values())
                 await connection.close()
                 self._began = time.monotonic()
-                self._say(f"seed {options.seed}: {options.executions} runs, {options.faults} faults, {options.daemons} daemons")
+                self._say(f"seed {options.seed}: {options.executions} runs, {options.faults} faults")
                 await self._rage(daemons, clients, admin)
                 await self._quiet(admin)
             verdict.unexpected += clients.unexpected
@@ -172,14 +172,14 @@ class _Storm:
             for daemon in daemons:
                 verdict.crashes += daemon.crashes
             connection = await asyncpg.connect(admin)
-            verdict.figures.update(dict(await connection.fetchrow(_RESCUES)))
+            verdict.figures.update((await connection.fetch(_RESCUES))[0])
             verdict.breaches += await check(connection, self._starts, self._sink.calls)
             await connection.close()
         self._judge()
 
     async def _rage(self, daemons: list[Daemon], clients: Clients, admin: str) -> None:
         """Load and faults together, until both have run their course."""
-        options, verdict = self._options, self._verdict
+        verdict = self._verdict
         faults = Faults(daemons, self._server, admin, self._rng, self._say)
         raging = anyio.Event()
         async with anyio.create_task_group() as watch:
@@ -198,9 +198,9 @@ class _Storm:
                 daemon.ended = True
 
     async def _load(self, clients: Clients, raging: anyio.Event) -> None:
-        """Start all runs, spread over the time that the faults will take; if they take longer, nothing is left to hit."""
+        """Start all runs, spread over the time that the faults will take."""
         mean = self._options.fiercest + (self._options.calmest - self._options.fiercest) / 3
-        pause = self._options.faults * mean * 1.1 / self._options.executions
+        pause = self._options.faults * mean * 1.2 / self._options.executions
         with anyio.move_on_after(self._options.longest) as patience:
             async with anyio.create_task_group() as users:
                 for start in self._starts:

@@ -1,4 +1,4 @@
-"""What the storm runs: workflows whose ends are known beforehand, and clients that start them until it is acknowledged."""
+"""What the storm runs: workflows whose ends are known beforehand, and clients that insist on their starts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import random
 import uuid
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import aiohttp
 import anyio
@@ -68,7 +69,7 @@ def _formula(node: str, expression: str) -> dict[str, Any]:
 
 
 def _chain(*nodes: str) -> list[dict[str, str]]:
-    return [{"source": a, "target": b} for a, b in zip(nodes, nodes[1:], strict=False)]
+    return [{"source": a, "target": b} for a, b in pairwise(nodes)]
 
 
 def _edges(*edges: str) -> list[dict[str, str]]:
@@ -95,7 +96,7 @@ def definitions(sink: str) -> dict[str, dict[str, Any]]:
                 _formula("double", "trigger.body.n * 2"),
                 _http("first", sink, "flaky/2", "{{ steps.double }}"),
                 {"id": "shape", "type": "transform", "config": {"mapping": {"got": "{{ steps.first.body.answer }}"}}},
-                _http("second", sink, "slow/150", "{{ steps.shape.got }}"),
+                _http("second", sink, "slow/900", "{{ steps.shape.got }}"),
                 _formula("last", "steps.second.body.answer + steps.double"),
             ],
             "edges": _chain("begin", "double", "first", "shape", "second", "last"),
@@ -104,12 +105,12 @@ def definitions(sink: str) -> dict[str, dict[str, Any]]:
         "fan": {
             "nodes": [
                 _TRIGGER,
-                _http("a", sink, "slow/400", _N),
+                _http("a", sink, "slow/1500", _N),
                 _http("b", sink, "ok", _N),
                 _http("c", sink, "reset/1", _N),
                 _formula("d", "trigger.body.n"),
-                _http("e", sink, "slow/50", "{{ steps.d }}"),
-                _formula("last", "steps.a.body.answer + steps.b.body.answer + steps.c.body.answer + steps.e.body.answer"),
+                _http("e", sink, "slow/200", "{{ steps.d }}"),
+                _formula("last", "sum([steps.a, steps.b, steps.c, steps.e], .body.answer)"),
             ],
             "edges": _edges("begin>a", "begin>b", "begin>c", "begin>d", "d>e", "a>last", "b>last", "c>last", "e>last"),
             "output": last,
@@ -118,7 +119,7 @@ def definitions(sink: str) -> dict[str, dict[str, Any]]:
             "nodes": [
                 _TRIGGER,
                 {"id": "even", "type": "condition", "config": {"condition": "trigger.body.n % 2 == 0"}},
-                _http("yes", sink, "slow/300", _N),
+                _http("yes", sink, "slow/1200", _N),
                 _formula("no", "trigger.body.n * 10"),
                 _http("never", sink, "ok", "{{ steps.no }}"),
                 _formula("last", "steps.yes.body.answer ?? steps.never.body.answer"),
@@ -139,9 +140,9 @@ def definitions(sink: str) -> dict[str, dict[str, Any]]:
         "park": {
             "nodes": [
                 _TRIGGER,
-                _http("before", sink, "slow/100", _N),
+                _http("before", sink, "slow/500", _N),
                 {"id": "wait", "type": "delay", "config": {"duration": PARKS}},
-                _http("after", sink, "slow/100", "{{ steps.before.body.answer }}"),
+                _http("after", sink, "slow/500", "{{ steps.before.body.answer }}"),
                 _formula("last", "steps.after.body.answer"),
             ],
             "edges": _chain("begin", "before", "wait", "after", "last"),
@@ -179,7 +180,7 @@ def definitions(sink: str) -> dict[str, dict[str, Any]]:
         "failing": {
             "nodes": [
                 _TRIGGER,
-                _http("fine", sink, "slow/200", _N),
+                _http("fine", sink, "slow/800", _N),
                 {"id": "break", "type": "fail", "config": {"code": "scripted", "message": "As it was written."}},
                 {"id": "aside", "type": "delay", "config": {"duration": "1h"}},
                 _formula("last", "1"),
@@ -199,7 +200,7 @@ def definitions(sink: str) -> dict[str, dict[str, Any]]:
             "nodes": [
                 {"id": "begin", "type": "webhook_trigger", "config": {"path": "chaos", "methods": ["POST"]}},
                 _formula("double", "trigger.body.n * 2"),
-                _http("call", sink, "slow/250", "{{ steps.double }}"),
+                _http("call", sink, "slow/1000", "{{ steps.double }}"),
                 _formula("last", "steps.call.body.answer"),
             ],
             "edges": _chain("begin", "double", "call", "last"),
@@ -248,7 +249,7 @@ class Clients:
     answers: Counter[str] = field(default_factory=Counter)
     _session: aiohttp.ClientSession | None = None
 
-    async def __aenter__(self) -> Clients:
+    async def __aenter__(self) -> Self:
         timeout = aiohttp.ClientTimeout(total=12)
         headers = {"Authorization": f"Bearer {self.api_key}"}
         connector = aiohttp.TCPConnector(limit=200, force_close=True)
