@@ -15,13 +15,14 @@ from uuid import uuid4
 
 import anyio
 
+from gorax_engine.core.model import SECOND
 from gorax_engine.engine.clock import DatabaseClock
 from gorax_engine.engine.execution import Engine, Execution
 from gorax_engine.engine.journal import Journal, Owner
 from gorax_engine.engine.lease import Lease
 from gorax_engine.engine.plans import Plans, UnsupportedVersion
+from gorax_engine.engine.strays import Holding, Strays
 from gorax_engine.errors import Unavailable
-from gorax_engine.core.model import SECOND
 from gorax_engine.store import queue, workers
 from gorax_engine.store.queue import ParkRow
 from gorax_engine.store.session import LeaseLost, open_session
@@ -74,6 +75,8 @@ class _Life:
     tasks: TaskGroup
     plans: Plans
     executions: dict[UUID, Execution] = field(default_factory=dict)
+    known: set[Holding] = field(default_factory=set)
+    strays: Strays = field(default_factory=Strays)
     ended: anyio.Event = field(default_factory=anyio.Event)
     held: int = 0
     reserved: int = 0
@@ -125,7 +128,7 @@ class Worker:
         return self._life.held if self._life else 0
 
     def reserve(self, most: int) -> tuple[UUID | None, int]:
-        """Set places aside for starts that are about to be written: (worker id, how many). Give them back by `adopt`."""
+        """Set places aside for starts to be written: (worker id, how many). If it is any, `adopt` must follow."""
         life = self._life
         if life is None or self._draining or life.alone or not life.lease.valid:
             return None, 0
@@ -133,6 +136,7 @@ class Worker:
         if room <= 0:
             return None, 0
         life.reserved += room
+        life.strays.asking("start")
         return life.lease.worker_id, room
 
     def adopt(self, worker_id: UUID, reserved: int, claims: Sequence[Claim]) -> None:
@@ -143,6 +147,7 @@ class Worker:
         life.reserved -= reserved
         for claim in claims:
             self._begin(life, claim)
+        life.strays.answered("start")
 
     # --- lives --------------------------------------------------------------------------------------------------------
 
@@ -243,9 +248,13 @@ class Worker:
         while True:
             await self._marks.wait()
             self._marks = anyio.Event()
-            before = dict(life.executions)
+            before, known = dict(life.executions), set(life.known)
             try:
                 held = {row.execution_id: row for row in await workers.owned(session, life.lease.worker_id)}
+                strays = life.strays.look(((row.execution_id, row.token) for row in held.values()), known | life.known)
+                if strays:
+                    handed_back = await workers.hand_back(session, life.lease.worker_id, strays)
+                    _log.warning("strays_handed_back", executions=handed_back)
             except Unavailable:
                 continue
             for execution_id, execution in before.items():
@@ -278,31 +287,38 @@ class Worker:
                     await anyio.sleep(CLAIM_PAUSE)
 
     async def _claim_some(self, life: _Life, session: Session, wanted: int) -> int:
-        life.reserved += wanted
         began = time.monotonic()
         try:
-            claims = await queue.claim(session, life.lease.worker_id, wanted)
+            claims = await self._take(life, session, wanted)
         except Unavailable:
             await anyio.sleep(RETRY_DELAY)
             return 0
-        finally:
-            life.reserved -= wanted
         self._telemetry.emit(ClaimDone(len(claims), time.monotonic() - began))
-        for claim in claims:
-            self._begin(life, claim)
         if life.suspects and not claims:
             life.suspects = False
             await self._run_suspect(life, session)
         return len(claims)
+
+    async def _take(self, life: _Life, session: Session, wanted: int, *, suspects: bool = False) -> list[Claim]:
+        """Claim and begin up to `wanted` runs, for which places are kept meanwhile. Raises Unavailable, LeaseLost."""
+        life.reserved += wanted
+        life.strays.asking("claim")
+        try:
+            claims = await queue.claim(session, life.lease.worker_id, wanted, suspects=suspects)
+            for claim in claims:
+                self._begin(life, claim)
+        finally:
+            life.reserved -= wanted
+            life.strays.answered("claim")
+        return claims
 
     async def _run_suspect(self, life: _Life, session: Session) -> None:
         """Run one execution that has lost two workers with nothing else in this process, so that only it can fall."""
         life.alone = True
         try:
             await self._until_empty(life)
-            for claim in await queue.claim(session, life.lease.worker_id, 1, suspects=True):
+            for claim in await self._take(life, session, 1, suspects=True):
                 _log.warning("suspect_runs_alone", execution_id=str(claim.execution_id))
-                self._begin(life, claim)
             await self._until_empty(life)
         except Unavailable:
             await anyio.sleep(RETRY_DELAY)
@@ -318,6 +334,7 @@ class Worker:
 
     def _begin(self, life: _Life, claim: Claim) -> None:
         life.held += 1
+        life.known.add((claim.execution_id, claim.token))
         life.tasks.start_soon(self._run, life, claim)
 
     async def _run(self, life: _Life, claim: Claim) -> None:
@@ -338,6 +355,7 @@ class Worker:
                 self._on_end(claim.execution_id, execution.ended)
         finally:
             life.executions.pop(claim.execution_id, None)
+            life.known.discard((claim.execution_id, claim.token))
             life.held -= 1
             life.ended.set()
             if life.saturated:

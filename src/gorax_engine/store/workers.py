@@ -46,6 +46,12 @@ async def owned(session: Session, worker_id: UUID) -> list[Owned]:
     return [Owned(*row.values()) for row in await session.fetch(_SQL.owned, worker_id)]
 
 
+async def hand_back(session: Session, worker_id: UUID, runs: Sequence[tuple[UUID, int]]) -> int:
+    """Free runs that the worker holds, each by its id and token; return how many were still so."""
+    ids, tokens = [run for run, _ in runs], [token for _, token in runs]
+    return int((await session.fetch(_SQL.hand_back, worker_id, ids, tokens))[0]["freed"])
+
+
 async def release(session: Session, worker_id: UUID) -> int:
     """Give back all runs and remove the worker; return how many there were."""
     return int((await session.fetch(_SQL.release, worker_id))[0]["freed"])

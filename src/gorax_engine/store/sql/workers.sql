@@ -12,6 +12,19 @@ RETURNING (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now_us;
 -- What the worker holds, and the marks that were set meanwhile.
 SELECT execution_id, token, wake_seq, end_requested::text AS end_requested FROM execution_queue WHERE owner = $1;
 
+-- name: hand_back
+-- Frees runs that the worker holds without knowing of them, each under the token that was seen.
+WITH held AS MATERIALIZED (
+    SELECT q.execution_id FROM execution_queue q
+      JOIN unnest($2::uuid[], $3::bigint[]) AS a (id, token) ON q.execution_id = a.id AND q.token = a.token
+     WHERE q.owner = $1 ORDER BY q.execution_id FOR UPDATE OF q
+), freed AS (
+    UPDATE execution_queue q SET owner = NULL, ready_at = coalesce(q.ready_at, clock_timestamp()), due_at = NULL
+      FROM held h WHERE q.execution_id = h.execution_id
+    RETURNING q.execution_id
+)
+SELECT count(*)::integer AS freed, pg_notify('gorax_ready', '') FROM freed;
+
 -- name: release
 -- Gives back everything a draining worker still holds, and signs off. Nothing is counted as a crash.
 WITH gone AS (
