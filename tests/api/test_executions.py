@@ -45,7 +45,7 @@ async def step(
 ) -> None:
     key = StepKey(node, columns.get("iteration_path", ""), columns.get("round", 0))
     values = {
-        "id": uuid.UUID(bytes=step_id(execution.bytes, key, attempt)),
+        "id": uuid.UUID(step_id(execution.int, key, attempt)),
         "tenant_id": tenant.id,
         "execution_id": execution,
         "node_id": node,
