@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import logging
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TextIO, TypeAlias, cast
 
 import msgspec
+from msgspec import Struct
 import structlog
 
 from gorax_engine import __version__
@@ -26,16 +26,14 @@ LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 LogFormat: TypeAlias = Literal["json", "console", "auto"]
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutionStarted:
+class ExecutionStarted(Struct, frozen=True):
     """Executions were accepted."""
 
     trigger_type: str
     count: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutionFinished:
+class ExecutionFinished(Struct, frozen=True):
     """An execution ended as `status`. Times in microseconds: from its first claim, and from accept to first claim."""
 
     status: str
@@ -43,8 +41,7 @@ class ExecutionFinished:
     queue_us: int
 
 
-@dataclass(frozen=True, slots=True)
-class StepFinished:
+class StepFinished(Struct, frozen=True):
     """An attempt of a step ended as `status` after `duration_us` microseconds."""
 
     node_type: str
@@ -52,74 +49,64 @@ class StepFinished:
     duration_us: int
 
 
-@dataclass(frozen=True, slots=True)
-class StepRetried:
+class StepRetried(Struct, frozen=True):
     """A step failed and will be tried again."""
 
     node_type: str
 
 
-@dataclass(frozen=True, slots=True)
-class FlushDone:
+class FlushDone(Struct, frozen=True):
     """The journal committed `rows` rows in `seconds`."""
 
     rows: int
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimDone:
+class ClaimDone(Struct, frozen=True):
     """A claim gave `size` executions in `seconds`."""
 
     size: int
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseLostEvent:
+class LeaseLostEvent(Struct, frozen=True):
     """This worker found its lease gone. (`LeaseLost` alone is the exception.)"""
 
     count: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutionRescued:
+class ExecutionRescued(Struct, frozen=True):
     """Executions were taken from workers that are not heard of."""
 
     count: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class ExecutionQuarantined:
+class ExecutionQuarantined(Struct, frozen=True):
     """Executions were ended because they took their workers down too often."""
 
     count: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class WebhookHandled:
+class WebhookHandled(Struct, frozen=True):
     """A webhook was answered with `result` (accepted, filtered, duplicate, refused, ...) after `seconds`."""
 
     result: str
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class NotifyReceived:
+class NotifyReceived(Struct, frozen=True):
     """Postgres notified this process."""
 
     count: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class OutboundRequest:
+class OutboundRequest(Struct, frozen=True):
     """A node called an outside host; `status_class` is 2xx, 3xx, 4xx, 5xx, denied or error."""
 
     status_class: str
 
 
-@dataclass(frozen=True, slots=True)
-class DatabaseError:
+class DatabaseError(Struct, frozen=True):
     """A statement failed; `sqlstate_class` is the first two characters of its SQLSTATE."""
 
     sqlstate_class: str

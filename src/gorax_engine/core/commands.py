@@ -1,14 +1,14 @@
 """What `walk.advance` asks the engine to do. Commands are values; doing them is the engine's affair."""
 
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from gorax_engine.core.model import Instant, Json, StepError, StepKey
 from gorax_engine.core.states import ExecutionState
 
 
-@dataclass(frozen=True, slots=True)
-class StartStep:
+class StartStep(Struct, frozen=True):
     """Run attempt `attempt` (from 1) of a step, not before `at`; `at` is also what `now()` means within it."""
 
     step: StepKey
@@ -16,16 +16,14 @@ class StartStep:
     at: Instant
 
 
-@dataclass(frozen=True, slots=True)
-class SkipStep:
+class SkipStep(Struct, frozen=True):
     """Record that a step never runs: its incoming edges are dead, its `when` is false, or the run has ended."""
 
     step: StepKey
     at: Instant
 
 
-@dataclass(frozen=True, slots=True)
-class CancelStep:
+class CancelStep(Struct, frozen=True):
     """Stop a running or waiting step and record it as failed with code `cancelled`."""
 
     step: StepKey
@@ -33,8 +31,7 @@ class CancelStep:
     at: Instant
 
 
-@dataclass(frozen=True, slots=True)
-class EndRun:
+class EndRun(Struct, frozen=True):
     """The run is over: `status` is terminal. It is always the last command of a run."""
 
     status: ExecutionState

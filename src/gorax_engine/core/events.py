@@ -1,13 +1,13 @@
 """What can happen to an execution: the input of `walk.advance`. Times come with the event; core has no clock."""
 
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from gorax_engine.core.model import Instant, Json, StepError, StepKey
 
 
-@dataclass(frozen=True, slots=True)
-class RunStarted:
+class RunStarted(Struct, frozen=True):
     """The run begins at trigger node `trigger`; `output` is the trigger data."""
 
     trigger: str
@@ -15,8 +15,7 @@ class RunStarted:
     at: Instant
 
 
-@dataclass(frozen=True, slots=True)
-class StepSucceeded:
+class StepSucceeded(Struct, frozen=True):
     """An attempt ended well. `outcome` is its label; `stop` ends the run as completed with `output`."""
 
     step: StepKey
@@ -26,8 +25,7 @@ class StepSucceeded:
     stop: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class StepFailed:
+class StepFailed(Struct, frozen=True):
     """Attempt number `attempt` (from 1) ended badly."""
 
     step: StepKey
@@ -36,24 +34,21 @@ class StepFailed:
     at: Instant
 
 
-@dataclass(frozen=True, slots=True)
-class StepDeclined:
+class StepDeclined(Struct, frozen=True):
     """The node's `when` was false: the step is skipped."""
 
     step: StepKey
     at: Instant
 
 
-@dataclass(frozen=True, slots=True)
-class RunCancelled:
+class RunCancelled(Struct, frozen=True):
     """Somebody asked for the end of the run."""
 
     at: Instant
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class RunFailed:
+class RunFailed(Struct, frozen=True):
     """The run ends from without: its deadline passed, it was quarantined, or a record of it was refused."""
 
     error: StepError

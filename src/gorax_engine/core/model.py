@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from msgspec import Struct
+
 Json: TypeAlias = Any
 """None, bool, int, float (finite), str, list[Json] or dict[str, Json]; nothing else ever."""
 
@@ -170,8 +172,7 @@ class StepError:
     retry_after: Micros | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Completed:
+class Completed(Struct, frozen=True):
     """The attempt succeeded. `outcome` names the live label of a type with outcomes; `stop` ends the run."""
 
     output: Json
@@ -179,15 +180,13 @@ class Completed:
     stop: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(Struct, frozen=True):
     """The attempt failed."""
 
     error: StepError
 
 
-@dataclass(frozen=True, slots=True)
-class Suspended:
+class Suspended(Struct, frozen=True):
     """The step waits for a moment and then completes with `output`; nothing is held in memory meanwhile."""
 
     due_at: Instant

@@ -14,6 +14,7 @@ from gorax_engine.core.model import (
     NodeSpec,
     OnError,
     RetryPolicy,
+    StepKey,
     WorkflowSettings,
 )
 from gorax_engine.errors import InvalidDefinition, Problem
@@ -34,10 +35,14 @@ class PlanEdge:
 
 @dataclass(frozen=True, slots=True)
 class PlanNode:
-    """A node ready to run. `incoming` counts its incoming edges; `out` are its outgoing edges in order."""
+    """A node ready to run. `incoming` counts its incoming edges; `out` are its outgoing edges in order.
+
+    `key` is its step at the top of a run.
+    """
 
     index: int
     id: str
+    key: StepKey
     type: str
     kind: NodeKind
     config: ConfigTemplate
@@ -138,6 +143,7 @@ def _compile_node(
     return PlanNode(
         index=index,
         id=node.id,
+        key=StepKey(node.id),
         type=node.type,
         kind=spec.kind,
         config=config,

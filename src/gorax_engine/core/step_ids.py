@@ -1,19 +1,25 @@
 """Ids of step rows, derived from what they record, so that a record that is sent twice is the same row."""
 
+from functools import lru_cache
 from hashlib import blake2b
 
 from gorax_engine.core.model import StepKey
 
 
-def step_id(execution_id: bytes, step: StepKey, attempt: int) -> bytes:
-    """Return the 16 bytes of the UUIDv7 of one attempt of a step.
+def step_id(execution: int, step: StepKey, attempt: int) -> str:
+    """Return the id of one attempt of a step, as 32 hexadecimal digits: a UUIDv7 (RFC 9562, 5.7).
 
-    The first 48 bits are the execution's own time, so that both lie in the same month's partition and next to each
-    other in the index; the other 74 are a hash of execution, node, iteration path, round and attempt (RFC 9562, 5.7).
+    `execution` is the execution's id as a number. The step's id keeps its first 48 bits, the time, so that both lie in
+    the same month's partition and near each other in the index; the 74 bits that are random in the execution's id are
+    mixed with a hash of node, iteration path, round and attempt, so that they stay random and differ between steps.
     """
-    node, path, round_ = step
-    name = f"{attempt}\0{round_}\0{path}\0{node}".encode()
-    digest = bytearray(blake2b(name, digest_size=10, key=execution_id).digest())
-    digest[0] = (digest[0] & 0x0F) | 0x70
-    digest[2] = (digest[2] & 0x3F) | 0x80
-    return execution_id[:6] + bytes(digest)
+    return f"{execution ^ _mark(step, attempt):032x}"
+
+
+@lru_cache(maxsize=65_536)
+def _mark(step: StepKey, attempt: int) -> int:
+    """The 74 bits of an attempt at their places in a UUID; those of time, version and variant are zero."""
+    name = f"{attempt}\0{step.round}\0{step.path}\0{step.node}".encode()
+    digest = int.from_bytes(blake2b(name, digest_size=10).digest(), "big")
+    high, low = (digest >> 62) & 0xFFF, digest & ((1 << 62) - 1)
+    return (high << 64) | low

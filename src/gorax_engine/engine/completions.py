@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 FIRST_POLL: Final = 0.1
 LAST_POLL: Final = 1.0
+REMEMBERED: Final = 10_000
+"""How many ends of this process are remembered, for who begins to wait a moment too late."""
 
 
 class Completions:
@@ -27,25 +29,32 @@ class Completions:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._waiting: defaultdict[UUID, list[anyio.Event]] = defaultdict(list)
+        self._recent: OrderedDict[UUID, None] = OrderedDict()
 
     def ended(self, execution_id: UUID, _status: ExecutionState) -> None:
         """Wake all who wait for this run."""
+        self._recent[execution_id] = None
+        if len(self._recent) > REMEMBERED:
+            self._recent.popitem(last=False)
         for event in self._waiting.pop(execution_id, ()):
             event.set()
 
     async def wait(self, tenant_id: UUID, execution_id: UUID, timeout_s: float) -> bool:
         """Wait up to `timeout_s` seconds; return whether the run has ended. Raises NotFound and Unavailable."""
+        if execution_id in self._recent:
+            return True
         event = anyio.Event()
         self._waiting[execution_id].append(event)
         try:
             with anyio.move_on_after(timeout_s):
                 poll = FIRST_POLL
-                while not await self._has_ended(tenant_id, execution_id):
+                while True:
                     with anyio.move_on_after(poll):
                         await event.wait()
                         return True
+                    if await self._has_ended(tenant_id, execution_id):
+                        return True
                     poll = min(poll * 2, LAST_POLL)
-                return True
             return event.is_set()
         finally:
             waiting = self._waiting.get(execution_id)

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, assert_never
+from typing import TYPE_CHECKING, Final, assert_never
+from uuid import UUID
 
 import anyio
 import msgspec
@@ -37,17 +38,15 @@ from gorax_engine.core.model import (
 from gorax_engine.core.policies import classify, step_error_json
 from gorax_engine.core.states import ExecutionState, StepState
 from gorax_engine.core.step_ids import step_id
-from gorax_engine.core.walk import StepRecord, advance, initial, recover, scope_of
+from gorax_engine.core.walk import StepRecord, initial, proceed, recover, scope_of
 from gorax_engine.engine.journal import Owner
 from gorax_engine.errors import Unavailable
 from gorax_engine.nodes.api import NodeContext
 from gorax_engine.store import runs
-from gorax_engine.store.queue import EndRow, OutboxRow, ParkRow, StepRow, WaitRow, as_uuid
+from gorax_engine.store.queue import EndRow, OutboxRow, ParkRow, StepRow, WaitRow
 from gorax_engine.telemetry import ExecutionFinished, StepFinished, StepRetried, get_logger
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from anyio.abc import TaskGroup
 
     from gorax_engine.core.plan import Plan, PlanNode
@@ -88,7 +87,7 @@ class _Ended:
     node: PlanNode
     command: StartStep
     outcome: Outcome | None
-    input: str | None
+    input: str
     started: Instant
     completed: Instant
 
@@ -99,7 +98,7 @@ class Execution:
     def __init__(self, claim: Claim, plan: Plan, engine: Engine) -> None:
         self.claim = claim
         self._scope = anyio.CancelScope()
-        self.owner = Owner(claim.execution_id, claim.token, self._scope.cancel)
+        self.owner = Owner(claim.execution_id, claim.tenant_id, claim.token, self._scope.cancel)
         self.ended: ExecutionState | None = None
         self.parked = False
         self.wake_seq = claim.wake_seq
@@ -108,15 +107,17 @@ class Execution:
         self._journal = engine.journal
         self._clock = engine.clock
         self._seed = claim.execution_id.bytes
+        self._number = int.from_bytes(self._seed, "big")
         self._trigger: Json = msgspec.json.decode(claim.trigger_data) if claim.trigger_data else {}
         self._ids = (str(claim.execution_id), str(claim.tenant_id), str(claim.workflow_id))
         self._state = initial(plan, self._roots(), self._seed)
         self._events: deque[Event] = deque()
         self._inbox: deque[_Ended | Event] = deque()
-        self._arrived = anyio.Event()
+        self._arrived: anyio.Event | None = None
         self._starts: list[StartStep] = []
         self._waits: dict[tuple[StepKey, int], runs.OpenWait] = {}
         self._scopes: dict[StepKey, anyio.CancelScope] = {}
+        self._begun = False
         self._alone: anyio.CancelScope | None = None
         self._in_doubt: frozenset[tuple[StepKey, int]] = frozenset()
         self._waited = claim.recovered
@@ -136,44 +137,60 @@ class Execution:
 
     def _post(self, item: _Ended | Event) -> None:
         self._inbox.append(item)
-        self._arrived.set()
+        if self._arrived is not None:
+            self._arrived.set()
         if self._alone is not None and not isinstance(item, _Ended):
             # Nobody reads the inbox while a step runs alone; the step is about to be cancelled anyhow.
             self._alone.cancel()
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
+    def run_at_once(self) -> bool:
+        """Walk as far as it goes without waiting; return whether that was to the end (which is then on its way).
+
+        A run of pure nodes needs no task of its own. Call `run` for all that did not end here.
+        """
+        if self.claim.recovered:
+            return False
+        self._begun = True
+        self._do(self._first_commands(proceed(self._plan, self._state, (self._started_event(),))))
+        self._turn(TURNS_BETWEEN_YIELDS)
+        return self.ended is not None
+
     async def run(self) -> None:
         """Walk until the run has ended, is parked, or is lost. Cancellation leaves all that is recorded as it is."""
         with self._scope:
-            commands = await self._begin()
-            self._do(commands)
-            await self._turn()
+            if not self._begun:
+                self._do(await self._recover())
+            while self._turn(TURNS_BETWEEN_YIELDS):
+                await anyio.lowlevel.checkpoint()
             if self.ended is None:
                 await self._live()
             if self.ended is not None:
                 await self._journal.durable(self.owner)
-        await self._after()
+        await self.conclude()
 
-    async def _begin(self) -> list[Command]:
-        claim, plan = self.claim, self._plan
-        trigger = trigger_of(plan, claim.trigger_node, claim.trigger_type)
-        started = RunStarted(trigger, self._trigger, claim.started)
-        if claim.recovered:
-            records, self._waits = await self._load()
-            rebuilt = recover(plan, self._state, started, records)
-            self._state, commands, self._in_doubt = rebuilt.state, rebuilt.commands, rebuilt.in_doubt
-        else:
-            self._state, commands = advance(plan, self._state, (started,))
-        if plan.settings.timeout is not None:
-            self._journal.entry(self.owner).deadline = (claim.execution_id, claim.started + plan.settings.timeout)
-        if claim.end_requested is not None:
-            # Nothing is started any more: the mark comes before all that is outstanding.
-            self._state, ends = advance(
-                plan, self._state, (_end_event(_decode(claim.end_requested), self._clock.now()),)
-            )
-            return [command for command in commands if isinstance(command, SkipStep)] + ends
-        return commands
+    def _started_event(self) -> RunStarted:
+        claim = self.claim
+        return RunStarted(trigger_of(self._plan, claim.trigger_node, claim.trigger_type), self._trigger, claim.started)
+
+    async def _recover(self) -> list[Command]:
+        """Rebuild the run from its rows."""
+        records, self._waits = await self._load()
+        rebuilt = recover(self._plan, self._state, self._started_event(), records)
+        self._state, self._in_doubt = rebuilt.state, rebuilt.in_doubt
+        return self._first_commands(rebuilt.commands)
+
+    def _first_commands(self, commands: list[Command]) -> list[Command]:
+        """Register the run's deadline; if an end was asked for, that comes before all that is outstanding."""
+        claim, timeout = self.claim, self._plan.settings.timeout
+        if timeout is not None:
+            self._journal.entry(self.owner).deadline = (claim.execution_id, claim.started + timeout)
+        if claim.end_requested is None:
+            return commands
+        mark = msgspec.json.decode(claim.end_requested)
+        ends = proceed(self._plan, self._state, (_end_event(mark, self._clock.now()),))
+        return [command for command in commands if isinstance(command, SkipStep)] + ends
 
     async def _load(
         self,
@@ -200,17 +217,14 @@ class Execution:
             "vars": msgspec.json.decode(claim.vars) if claim.vars else {},
         }
 
-    async def _turn(self) -> None:
-        """Feed the walk until no event is left; give the loop its turn now and then."""
-        turns = 0
-        while self._events:
+    def _turn(self, most: int) -> bool:
+        """Feed the walk until no event is left, in at most so many turns; return whether some are left."""
+        while self._events and most:
             events = list(self._events)
             self._events.clear()
-            self._state, commands = advance(self._plan, self._state, events)
-            self._do(commands)
-            turns += 1
-            if turns % TURNS_BETWEEN_YIELDS == 0:
-                await anyio.lowlevel.checkpoint()
+            self._do(proceed(self._plan, self._state, events))
+            most -= 1
+        return bool(self._events)
 
     async def _live(self) -> None:
         """Run tasks and wait for what comes, until the end or the parking."""
@@ -225,7 +239,8 @@ class Execution:
                 await self._arrival(due)
                 self._take_arrivals()
                 self._fire_due()
-                await self._turn()
+                while self._turn(TURNS_BETWEEN_YIELDS):
+                    await anyio.lowlevel.checkpoint()
             tasks.cancel_scope.cancel()
 
     async def _launch(self, tasks: TaskGroup) -> None:
@@ -246,12 +261,13 @@ class Execution:
         """Wait until a report or an event is there, or the next wait is due."""
         if self._inbox:
             return
-        self._arrived = anyio.Event()
+        self._arrived = arrived = anyio.Event()
         if due is None:
-            await self._arrived.wait()
-            return
-        with anyio.move_on_after(max(0.0, (due - self._clock.now()) / SECOND)):
-            await self._arrived.wait()
+            await arrived.wait()
+        else:
+            with anyio.move_on_after(max(0.0, (due - self._clock.now()) / SECOND)):
+                await arrived.wait()
+        self._arrived = None
 
     def _take_arrivals(self) -> None:
         while self._inbox:
@@ -275,14 +291,14 @@ class Execution:
                 continue
             del self._waits[step, attempt]
             node = self._plan.nodes[self._plan.index[step.node]]
-            self._journal.entry(self.owner).closed_waits.append(self._row_id(step, attempt))
+            self._journal.entry(self.owner).closed_waits.append(self._wait_id(step, attempt))
             if wait.kind == "retry_backoff":
                 self._start(StartStep(step, attempt, wait.due))
             elif wait.kind == "timeout":
                 error = StepError("timeout", f"The step {node.id} did not end within its timeout.", classify("timeout"))
-                self._settle(node, StartStep(step, attempt, now), Failed(error), None, now, now)
+                self._settle(node, StartStep(step, attempt, now), Failed(error), "", now, now)
             else:
-                self._settle(node, StartStep(step, attempt, now), Completed(wait.output), None, None, wait.due)
+                self._settle(node, StartStep(step, attempt, now), Completed(wait.output), "", None, wait.due)
 
     async def _park(self, due: Instant) -> None:
         """Leave memory until `due`. What is recorded so far goes with it in one transaction."""
@@ -301,14 +317,18 @@ class Execution:
             self._record_end(EndRun(ExecutionState.FAILED, None, error, self._clock.now()))
             await self._journal.durable(self.owner)
 
-    async def _after(self) -> None:
-        """What must be said when nothing runs any more: a refused record fails the run by itself."""
+    async def conclude(self) -> None:
+        """What must be done when nothing runs any more: a refused record fails the run by itself."""
         if self.owner.rejected is not None and not self.owner.lost:
             refusal, self.owner.rejected = self.owner.rejected, None
             now = self._clock.now()
             error = StepError("record_rejected", f"Postgres refused to store a result of this run: {refusal}")
             self._record_end(EndRun(ExecutionState.FAILED, None, error, now))
             await self._journal.durable(self.owner)
+        self.tell()
+
+    def tell(self) -> None:
+        """Count the end, if it was ours."""
         if self.ended is not None and not self.owner.lost:
             claim = self.claim
             self._engine.telemetry.emit(
@@ -345,7 +365,7 @@ class Execution:
             return
         if (step, attempt) in self._in_doubt and node.in_doubt is InDoubt.FAIL:
             error = StepError("worker_lost", "The worker died while this step ran, and it is not known what it did.")
-            self._settle(node, command, Failed(error), None, command.at, self._clock.now())
+            self._settle(node, command, Failed(error), "", command.at, self._clock.now())
         elif node.kind is NodeKind.TASK:
             self._starts.append(command)
         else:
@@ -353,7 +373,7 @@ class Execution:
 
     def _evaluate(self, node: PlanNode, command: StartStep) -> None:
         started = self._clock.now()
-        recorded: str | None = None
+        recorded = ""
         try:
             scope = scope_of(self._plan, self._state, command.at)
             if node.when is not None and not _is_true(node.when(scope)):
@@ -361,7 +381,7 @@ class Execution:
                 self._events.append(StepDeclined(command.step, started))
                 return
             config = node.config.render(scope)
-            recorded = encode(node.config.record(config)) if config else None
+            recorded = encode(node.config.record(config)) if config else ""
             outcome = self._engine.registry.pure(node.type).evaluate(config, self._context(command))
         except ExpressionError as error:
             outcome = Failed(StepError(error.code, error.message))
@@ -376,7 +396,7 @@ class Execution:
             if self.owner.lost or self.owner.rejected:
                 return
             started = self._clock.now()
-            recorded: str | None = None
+            recorded = ""
             outcome: Outcome | None = None
             try:
                 expressions = scope_of(self._plan, self._state, command.at)
@@ -430,7 +450,7 @@ class Execution:
         node: PlanNode,
         command: StartStep,
         outcome: Outcome,
-        recorded: str | None,
+        recorded: str,
         started: Instant | None,
         completed: Instant,
     ) -> None:
@@ -465,7 +485,7 @@ class Execution:
                 self._record(node, step, attempt, StepState.FAILED, recorded, output, None, error, started, completed)
                 self._events.append(StepFailed(step, attempt, error, completed))
             case Suspended(due_at=due, output=output_when_due):
-                self._record(node, step, attempt, StepState.RUNNING, recorded, None, None, None, started, None)
+                self._record(node, step, attempt, StepState.RUNNING, recorded, "", None, None, started, None)
                 kind = "timer"
                 if node.timeout is not None and completed + node.timeout < due:
                     kind, due = "timeout", completed + node.timeout
@@ -477,7 +497,7 @@ class Execution:
         self._waits[step, attempt] = runs.OpenWait(step, attempt, kind, due, output)
         self._waited = True
         row = WaitRow(
-            self._row_id(step, attempt),
+            self._wait_id(step, attempt),
             self.claim.execution_id,
             self.claim.tenant_id,
             node.id,
@@ -505,12 +525,12 @@ class Execution:
             return
         error = StepError("cancelled", "The step was cancelled because the run ended.")
         bound = _encode_bound(step_error_json(error, node.id, node.type, attempt, node.retry.max_attempts, command.at))
-        self._record(node, step, attempt, StepState.FAILED, None, bound, None, error, None, command.at)
+        self._record(node, step, attempt, StepState.FAILED, "", bound, None, error, None, command.at)
 
     # --- records ------------------------------------------------------------------------------------------------------
 
-    def _row_id(self, step: StepKey, attempt: int) -> UUID:
-        return as_uuid(step_id(self._seed, step, attempt))
+    def _wait_id(self, step: StepKey, attempt: int) -> UUID:
+        return UUID(step_id(self._number, step, attempt))
 
     def _record(
         self,
@@ -518,42 +538,38 @@ class Execution:
         step: StepKey,
         attempt: int,
         state: StepState,
-        recorded: str | None,
-        output: str | None,
+        recorded: str,
+        output: str,
         outcome: str | None,
         error: StepError | None,
         started: Instant | None,
         completed: Instant | None,
     ) -> None:
+        more = ""
+        if attempt > 1 or outcome is not None or error is not None or step.path or step.round:
+            more = more_of(step, attempt, outcome, error)
         self._journal.step(
             self.owner,
             StepRow(
-                as_uuid(step_id(self._seed, step, attempt)),
-                self.claim.execution_id,
-                self.claim.tenant_id,
+                step_id(self._number, step, attempt),
                 node.id,
                 node.type,
-                state.value,
+                state,
                 recorded,
                 output,
-                outcome,
-                None if error is None else error.message,
-                None if error is None else error.code,
-                attempt - 1,
-                step.path,
-                step.round,
-                started,
-                completed,
+                more,
+                "" if started is None else str(started),
+                "" if completed is None else str(completed),
             ),
         )
         if completed is not None and started is not None:
-            self._engine.telemetry.emit(StepFinished(node.type, state.value, completed - started))
+            self._engine.telemetry.emit(StepFinished(node.type, state, completed - started))
 
     def _record_start(self, node: PlanNode, command: StartStep, recorded: str, started: Instant) -> None:
-        self._record(node, command.step, command.attempt, StepState.RUNNING, recorded, None, None, None, started, None)
+        self._record(node, command.step, command.attempt, StepState.RUNNING, recorded, "", None, None, started, None)
 
     def _record_skip(self, node: PlanNode, step: StepKey, at: Instant) -> None:
-        self._record(node, step, 1, StepState.SKIPPED, None, None, None, None, None, at)
+        self._record(node, step, 1, StepState.SKIPPED, "", "", None, None, None, at)
 
     def _record_end(self, command: EndRun) -> None:
         status, error, output = command.status, command.error, None
@@ -594,14 +610,32 @@ class Execution:
         outbox.append(OutboxRow(claim.tenant_id, "error_workflow", encode(payload)))
 
 
-def _decode(text: str) -> Any:
-    return msgspec.json.decode(text)
-
-
 def _is_true(value: Json) -> bool:
     if value is True or value is False:
         return value
     raise ExpressionError("type_error", "`when` must give true or false.")
+
+
+def more_of(step: StepKey, attempt: int, outcome: str | None, error: StepError | None) -> str:
+    """Return what few attempts have, as the JSON of a step row's `more`."""
+    more: dict[str, Json] = {}
+    if attempt > 1:
+        more["retry"] = attempt - 1
+    if outcome is not None:
+        more["outcome"] = outcome
+    if error is not None:
+        more["error"] = storable(error.message)
+        more["code"] = error.code
+    if step.path:
+        more["path"] = step.path
+    if step.round:
+        more["round"] = step.round
+    return encode(more)
+
+
+def storable(text: str) -> str:
+    """Return a message without what JSONB can't hold: it may quote what was refused for that very reason."""
+    return text.replace("\0", "\N{SYMBOL FOR NULL}").encode("utf-8", "replace").decode()
 
 
 def _encode_bound(bound: dict[str, Json]) -> str:

@@ -41,10 +41,11 @@ class Owner:
     `woken` when a park failed.
     """
 
-    __slots__ = ("batch", "execution_id", "lost", "on_void", "rejected", "token", "woken")
+    __slots__ = ("batch", "execution_id", "lost", "on_void", "rejected", "tenant_id", "token", "woken")
 
-    def __init__(self, execution_id: UUID, token: int, on_void: Callable[[], None]) -> None:
+    def __init__(self, execution_id: UUID, tenant_id: UUID, token: int, on_void: Callable[[], None]) -> None:
         self.execution_id = execution_id
+        self.tenant_id = tenant_id
         self.token = token
         self.on_void = on_void
         self.lost = False
@@ -60,7 +61,7 @@ class Entry:
 
     def __init__(self, owner: Owner) -> None:
         self.owner = owner
-        self.steps: dict[UUID, StepRow] = {}
+        self.steps: dict[str, StepRow] = {}
         self.waits: list[WaitRow] = []
         self.closed_waits: list[UUID] = []
         self.end: EndRow | None = None
@@ -70,15 +71,19 @@ class Entry:
 
 
 class Batch:
-    """Entries that are committed together. `done` is set when they are durable, or void."""
+    """Entries that are committed together. `done` is set when they are durable, or void.
 
-    __slots__ = ("bytes", "done", "entries", "rows")
+    `then` is called when they are durable, before those who wait for `done` have their turn.
+    """
+
+    __slots__ = ("bytes", "done", "entries", "rows", "then")
 
     def __init__(self) -> None:
         self.entries: dict[UUID, Entry] = {}
         self.done = anyio.Event()
         self.rows = 0
         self.bytes = 0
+        self.then: list[Callable[[], None]] = []
 
     @property
     def full(self) -> bool:
@@ -134,6 +139,15 @@ class Journal:
             self._urgent.set()
             await batch.done.wait()
 
+    def when_durable(self, owner: Owner, call: Callable[[], None]) -> None:
+        """Call `call` once all that the execution has recorded is committed or refused; not if the lease is lost."""
+        batch = owner.batch
+        if batch is None or batch.done.is_set():
+            call()
+        else:
+            self._urgent.set()
+            batch.then.append(call)
+
     @property
     def idle(self) -> bool:
         """Is nothing recorded that is not yet durable?"""
@@ -167,6 +181,8 @@ class Journal:
     async def _commit(self, batch: Batch) -> None:
         try:
             await self._write(list(batch.entries.values()))
+            for call in batch.then:
+                call()
         finally:
             # Also when it failed: whoever waits must look at what became of its execution, or be cancelled with us.
             batch.done.set()
@@ -217,8 +233,9 @@ class Journal:
 
 def _rows(entries: Sequence[Entry]) -> queue.Flush:
     return queue.Flush(
-        fence=[(entry.owner.execution_id, entry.owner.token) for entry in entries],
+        fence=[(entry.owner.execution_id, entry.owner.tenant_id, entry.owner.token) for entry in entries],
         steps=[row for entry in entries for row in entry.steps.values()],
+        step_runs=[str(place) for place, entry in enumerate(entries, 1) for _ in entry.steps],
         waits=[row for entry in entries for row in entry.waits],
         closed_waits=[step_id for entry in entries for step_id in entry.closed_waits],
         ends=[entry.end for entry in entries if entry.end is not None],

@@ -7,6 +7,7 @@ answered is never lost. In a process that also works, new runs are claimed by th
 from __future__ import annotations
 
 import time
+from collections import deque
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, assert_never
@@ -21,11 +22,11 @@ from gorax_engine.core.policies import step_error_json
 from gorax_engine.core.states import ExecutionState, StepState
 from gorax_engine.core.step_ids import step_id
 from gorax_engine.core.walk import advance, initial, recover
-from gorax_engine.engine.execution import trigger_of
+from gorax_engine.engine.execution import more_of, trigger_of
 from gorax_engine.engine.plans import UnsupportedVersion
 from gorax_engine.errors import Conflict, Forbidden, IdempotencyMismatch, MalformedInput, NotFound, Unavailable
 from gorax_engine.store import queue, runs
-from gorax_engine.store.queue import Cancellable, Claim, EndRow, StartRow, StartVerdict, StepRow, as_uuid
+from gorax_engine.store.queue import Cancellable, Claim, EndRow, StartRow, StartVerdict, StepRow
 from gorax_engine.store.session import LeaseLost, RecordRejected
 from gorax_engine.telemetry import ExecutionStarted, Telemetry, get_logger
 
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
 MAX_GROUP: Final = 200
 RING_INTERVAL: Final = 0.01
 """Seconds between two notifications of this process: a NOTIFY takes a lock that all commits share."""
-START_TIMEOUT: Final = 10.0
 
 _log = get_logger(__name__)
 
@@ -104,14 +104,37 @@ class Started:
 class _Pending:
     """One caller of `start` that waits for the commit."""
 
-    __slots__ = ("done", "failure", "request", "row", "verdict")
+    __slots__ = ("failure", "group", "row", "verdict")
 
-    def __init__(self, request: StartRequest, row: StartRow) -> None:
-        self.request = request
+    def __init__(self, row: StartRow, group: _Group) -> None:
         self.row = row
-        self.done = anyio.Event()
+        self.group = group
         self.verdict: StartVerdict | None = None
         self.failure: Exception | None = None
+
+
+class _Group:
+    """Starts that are committed together, each key once: a second start with one key must find the first."""
+
+    __slots__ = ("done", "keys", "members")
+
+    def __init__(self) -> None:
+        self.members: list[_Pending] = []
+        self.keys: set[tuple[UUID, str | None, str]] = set()
+        self.done = anyio.Event()
+
+    def add(self, row: StartRow) -> _Pending | None:
+        """Take one more start, unless the group is full or has its key already."""
+        if len(self.members) >= MAX_GROUP:
+            return None
+        if row.key is not None:
+            key = (row.tenant_id, row.key_kind, row.key)
+            if key in self.keys:
+                return None
+            self.keys.add(key)
+        pending = _Pending(row, self)
+        self.members.append(pending)
+        return pending
 
 
 class Operations:
@@ -125,7 +148,7 @@ class Operations:
         self._plans = plans
         self._telemetry = telemetry
         self._worker = worker
-        self._waiting: list[_Pending] = []
+        self._groups: deque[_Group] = deque()
         self._arrived = anyio.Event()
         self._rang_at = 0.0
 
@@ -138,17 +161,18 @@ class Operations:
         (tenant_suspended), IdempotencyMismatch, MalformedInput (data that can't be stored), and Unavailable, after
         which it is not known whether the run was started: the same key tells.
         """
-        pending = _Pending(request, _row_of(request))
-        self._waiting.append(pending)
-        self._arrived.set()
-        with anyio.move_on_after(START_TIMEOUT):
-            await pending.done.wait()
+        row = _row_of(request)
+        pending = self._groups[-1].add(row) if self._groups else None
+        if pending is None:
+            group = _Group()
+            self._groups.append(group)
+            self._arrived.set()
+            pending = group.add(row)
+            assert pending is not None
+        await pending.group.done.wait()
         if pending.failure is not None:
             raise pending.failure
-        if pending.verdict is None:
-            if pending in self._waiting:
-                self._waiting.remove(pending)
-            raise Unavailable("The start could not be committed in time; try again.")
+        assert pending.verdict is not None
         return self._answer(request, pending.verdict)
 
     def _answer(self, request: StartRequest, verdict: StartVerdict) -> Started:
@@ -171,50 +195,34 @@ class Operations:
                 raise NotFound("There is no such workflow." if code == "workflow_not_found" else "Not found.", code=code)
 
     async def run(self) -> None:
-        """Commit what is waiting, group after group, until cancelled."""
+        """Commit group after group until cancelled. While one is on its way, the next fills."""
         while True:
-            await self._arrived.wait()
-            group = self._take_group()
-            if not self._waiting:
+            if not self._groups:
                 self._arrived = anyio.Event()
-            if group:
-                await self._commit(group)
+                await self._arrived.wait()
+            group = self._groups.popleft()
+            try:
+                await self._commit(group.members)
+            finally:
+                for pending in group.members:
+                    if pending.verdict is None and pending.failure is None:
+                        pending.failure = Unavailable("The daemon is stopping; try again.", code="stopping")
+                group.done.set()
 
-    def _take_group(self) -> list[_Pending]:
-        """Take who waits, each key once: two starts with one key go into two groups, so that the second finds the first."""
-        group: list[_Pending] = []
-        later: list[_Pending] = []
-        keys: set[tuple[UUID, str | None, str]] = set()
-        for pending in self._waiting:
-            row = pending.row
-            key = (row.tenant_id, row.key_kind, row.key) if row.key is not None else None
-            if len(group) >= MAX_GROUP or (key is not None and key in keys):
-                later.append(pending)
-                continue
-            if key is not None:
-                keys.add(key)
-            group.append(pending)
-        self._waiting = later
-        return group
-
-    async def _commit(self, group: Sequence[_Pending]) -> None:
-        """Write one group; if Postgres refuses its data, each alone, so that only the guilty one fails."""
+    async def _commit(self, members: Sequence[_Pending]) -> None:
+        """Write a group; if Postgres refuses its data, each start alone, so that only the guilty one fails."""
         try:
-            await self._write(group)
+            await self._write(members)
         except RecordRejected as refusal:
-            if len(group) > 1:
-                for pending in group:
+            if len(members) > 1:
+                for pending in members:
                     await self._commit([pending])
                 return
             _log.warning("start_rejected", sqlstate=refusal.sqlstate)
-            group[0].failure = MalformedInput("Postgres refused to store this input; it holds what JSONB can't.")
-        except (Unavailable, LeaseLost) as failure:
-            for pending in group:
+            members[0].failure = MalformedInput("Postgres refused to store this input; it holds what JSONB can't.")
+        except (Unavailable, LeaseLost):
+            for pending in members:
                 pending.failure = Unavailable("The database can't be reached now; try again.")
-                pending.failure.__cause__ = failure
-        finally:
-            for pending in group:
-                pending.done.set()
 
     async def _write(self, group: Sequence[_Pending]) -> None:
         now = time.monotonic()
@@ -261,12 +269,12 @@ class Operations:
                 if plan is None:
                     await queue.close_running_steps(connection, execution_id)
                 else:
-                    steps = _last_steps(tenant_id, execution_id, locked, plan, records)
+                    steps = _last_steps(execution_id.bytes, locked, plan, records)
                 error = StepError("cancelled", reason or "The execution was cancelled.")
                 end = EndRow(
                     execution_id, ExecutionState.CANCELLED.value, None, error.message, error.code, locked.now, waited=True
                 )
-                await queue.record_end(connection, steps, end)
+                await queue.record_end(connection, tenant_id, steps, end)
         return ExecutionState.CANCELLED.value
 
     async def _peek(self, connection: Fetcher, tenant_id: UUID, execution_id: UUID) -> tuple[UUID, int]:
@@ -333,14 +341,12 @@ def _claim(row: StartRow, verdict: StartVerdict) -> Claim:
 
 
 def _last_steps(
-    tenant_id: UUID,
-    execution_id: UUID,
+    seed: bytes,
     run: Cancellable,
     plan: Plan,
     records: dict[tuple[StepKey, int], StepRecord],
 ) -> list[StepRow]:
     """What a cancelled run's steps became: those that ran are failed, those that never began are skipped."""
-    seed = execution_id.bytes
     state: WalkState = initial(plan, {}, seed)
     commands: list[Command]
     if run.started is None:
@@ -351,14 +357,13 @@ def _last_steps(
         _, commands = advance(plan, rebuilt.state, (RunCancelled(run.now),))
         commands = [command for command in rebuilt.commands if isinstance(command, SkipStep)] + commands
     rows = []
-    ids = (tenant_id, execution_id)
     for command in commands:
         match command:
             case CancelStep(step=step, attempt=attempt) if (step, attempt) in records:
                 error = StepError("cancelled", "The step was cancelled because the run ended.")
-                rows.append(_step_row(ids, plan.nodes[plan.index[step.node]], step, attempt, error, run.now))
+                rows.append(_step_row(seed, plan.nodes[plan.index[step.node]], step, attempt, error, run.now))
             case CancelStep(step=step, attempt=1) | SkipStep(step=step):
-                rows.append(_step_row(ids, plan.nodes[plan.index[step.node]], step, 1, None, run.now))
+                rows.append(_step_row(seed, plan.nodes[plan.index[step.node]], step, 1, None, run.now))
             case CancelStep() | EndRun() | StartStep():
                 pass
             case _:
@@ -367,29 +372,11 @@ def _last_steps(
 
 
 def _step_row(
-    run: tuple[UUID, UUID], node: PlanNode, step: StepKey, attempt: int, error: StepError | None, at: Instant
+    seed: bytes, node: PlanNode, step: StepKey, attempt: int, error: StepError | None, at: Instant
 ) -> StepRow:
-    tenant_id, execution_id = run
-    bound = (
-        None
-        if error is None
-        else encode({"error": step_error_json(error, node.id, node.type, attempt, node.retry.max_attempts, at)})
-    )
-    return StepRow(
-        as_uuid(step_id(execution_id.bytes, step, attempt)),
-        execution_id,
-        tenant_id,
-        node.id,
-        node.type,
-        (StepState.SKIPPED if error is None else StepState.FAILED).value,
-        None,
-        bound,
-        None,
-        None if error is None else error.message,
-        None if error is None else error.code,
-        attempt - 1,
-        step.path,
-        step.round,
-        None,
-        at,
-    )
+    bound = ""
+    if error is not None:
+        bound = encode({"error": step_error_json(error, node.id, node.type, attempt, node.retry.max_attempts, at)})
+    state = StepState.SKIPPED if error is None else StepState.FAILED
+    more = more_of(step, attempt, None, error)
+    return StepRow(step_id(int.from_bytes(seed, "big"), step, attempt), node.id, node.type, state, "", bound, more, "", str(at))

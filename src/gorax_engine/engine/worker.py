@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
@@ -333,33 +334,76 @@ class Worker:
                     await life.ended.wait()
 
     def _begin(self, life: _Life, claim: Claim) -> None:
+        """Begin a run: one that needs no waiting is walked to its end here and now, all others get a task."""
         life.held += 1
         life.known.add((claim.execution_id, claim.token))
-        life.tasks.start_soon(self._run, life, claim)
-
-    async def _run(self, life: _Life, claim: Claim) -> None:
-        """Run one claim from the plan to the end. A fault of the engine itself fails this run and no other."""
+        plan = life.plans.cached(claim.workflow_id, claim.workflow_version)
+        if plan is None:
+            life.tasks.start_soon(self._load_and_run, life, claim)
+            return
+        execution = life.executions[claim.execution_id] = Execution(claim, plan, life.engine)
         try:
-            plan = life.plans.cached(claim.workflow_id, claim.workflow_version)
-            if plan is None:
-                plan = await self._load_plan(life, claim)
-            if plan is None:
-                return
-            execution = life.executions[claim.execution_id] = Execution(claim, plan, life.engine)
-            try:
-                await execution.run()
-            except Exception:
-                _log.exception("execution_crashed", execution_id=str(claim.execution_id))
-                await execution.give_up()
-            if execution.ended is not None and not execution.owner.lost:
-                self._on_end(claim.execution_id, execution.ended)
-        finally:
-            life.executions.pop(claim.execution_id, None)
-            life.known.discard((claim.execution_id, claim.token))
-            life.held -= 1
-            life.ended.set()
-            if life.saturated:
-                self._wake.set()
+            at_once = execution.run_at_once()
+        except Exception as error:
+            life.tasks.start_soon(self._give_up, life, execution, error)
+            return
+        if at_once:
+            life.engine.journal.when_durable(execution.owner, partial(self._ended_at_once, life, execution))
+        else:
+            life.tasks.start_soon(self._run, life, execution)
+
+    def _ended_at_once(self, life: _Life, execution: Execution) -> None:
+        if execution.owner.rejected is not None:
+            life.tasks.start_soon(self._run, life, execution)  # it still has its failure to record
+            return
+        execution.tell()
+        self._let_go(life, execution)
+
+    async def _run(self, life: _Life, execution: Execution) -> None:
+        """Run to the end, the parking or the loss. A fault of the engine itself fails this run and no other."""
+        try:
+            await execution.run()
+        except Exception as error:
+            await self._give_up(life, execution, error)
+        else:
+            self._let_go(life, execution)
+
+    async def _give_up(self, life: _Life, execution: Execution, error: Exception) -> None:
+        _log.error("execution_crashed", execution_id=str(execution.claim.execution_id), exc_info=error)
+        await execution.give_up()
+        self._let_go(life, execution)
+
+    def _let_go(self, life: _Life, execution: Execution) -> None:
+        """The run is no longer in memory: tell who waits for its end, and free its place."""
+        claim = execution.claim
+        life.executions.pop(claim.execution_id, None)
+        self._free_place(life, claim)
+        if execution.ended is not None and not execution.owner.lost:
+            self._on_end(claim.execution_id, execution.ended)
+
+    def _free_place(self, life: _Life, claim: Claim) -> None:
+        life.known.discard((claim.execution_id, claim.token))
+        life.held -= 1
+        life.ended.set()
+        if life.saturated:
+            self._wake.set()
+
+    async def _load_and_run(self, life: _Life, claim: Claim) -> None:
+        plan = await self._load_plan(life, claim)
+        if plan is None:
+            self._free_place(life, claim)
+            return
+        execution = life.executions[claim.execution_id] = Execution(claim, plan, life.engine)
+        try:
+            at_once = execution.run_at_once()
+        except Exception as error:
+            await self._give_up(life, execution, error)
+            return
+        if at_once:
+            await life.engine.journal.durable(execution.owner)
+            self._ended_at_once(life, execution)
+        else:
+            await self._run(life, execution)
 
     async def _load_plan(self, life: _Life, claim: Claim) -> Plan | None:
         """Get the plan, however long the database is away; park a run that this worker can't compile."""
@@ -370,7 +414,7 @@ class Worker:
                 await anyio.sleep(RETRY_DELAY)
             except UnsupportedVersion as reason:
                 _log.error("version_unsupported", execution_id=str(claim.execution_id), reason=str(reason))
-                owner = Owner(claim.execution_id, claim.token, lambda: None)
+                owner = Owner(claim.execution_id, claim.tenant_id, claim.token, lambda: None)
                 due = self._clock.now() + UNSUPPORTED_DELAY_US
                 life.engine.journal.entry(owner).park = ParkRow(
                     claim.execution_id, due, claim.wake_seq, "version_unsupported"

@@ -8,8 +8,9 @@ Timeouts, retries, error edges and the recording of results are the engine's aff
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
+
+from msgspec import Struct
 
 from gorax_engine.core.expressions import BoundExpression, ExpressionError
 from gorax_engine.core.model import (
@@ -56,8 +57,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class NodeContext:
+class NodeContext(Struct, frozen=True):
     """What a node may know of the step that it carries out.
 
     `path` is the iteration path ("" at the top); `attempt` counts from 1; `now` is the recorded time of the event that

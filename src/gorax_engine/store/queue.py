@@ -5,43 +5,35 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
-from uuid import UUID
-
-from asyncpg.pgproto.pgproto import UUID as DriverUUID
-
 from gorax_engine.store import queries
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from gorax_engine.core.model import Instant
     from gorax_engine.store.session import Fetcher, Session
 
 _SQL: Final = queries.load("queue")
-
-
-def as_uuid(raw: bytes) -> UUID:
-    """Return 16 bytes as the driver's own UUID, which it encodes without a detour."""
-    return DriverUUID(raw)
+SEPARATOR: Final = "\x1f"
+"""Between the values of a column that travels as one text: U+001F, the ASCII unit separator."""
 
 
 class StepRow(NamedTuple):
-    """One attempt of a step as `gorax_flush` takes it. Times in microseconds; JSON as text."""
+    """One attempt of a step as `gorax_record_steps` takes it: text throughout, "" for NULL.
 
-    id: UUID
-    execution_id: UUID
-    tenant_id: UUID
+    `id` is hexadecimal; `input`, `output` and `more` are JSON; times are microseconds since the epoch. No value may
+    hold U+001F, which separates them on the wire: JSON can't, and the ids of nodes and types are checked on save.
+    """
+
+    id: str
     node_id: str
     node_type: str
     status: str
-    input: str | None
-    output: str | None
-    outcome: str | None
-    error_message: str | None
-    error_code: str | None
-    retry_count: int
-    path: str
-    round: int
-    started: Instant | None
-    completed: Instant | None
+    input: str
+    output: str
+    more: str
+    started: str
+    completed: str
 
 
 class WaitRow(NamedTuple):
@@ -146,10 +138,14 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Flush:
-    """The rows of one flush. `fence` are (execution, token) of every run that has a row in it."""
+    """The rows of one flush. `fence` are (execution, tenant, token) of every run that has a row in it.
 
-    fence: Sequence[tuple[UUID, int]]
+    `steps` come with the place of their run in `fence`, from 1.
+    """
+
+    fence: Sequence[tuple[UUID, UUID, int]]
     steps: Sequence[StepRow] = ()
+    step_runs: Sequence[str] = ()
     waits: Sequence[WaitRow] = ()
     closed_waits: Sequence[UUID] = ()
     ends: Sequence[EndRow] = ()
@@ -179,6 +175,14 @@ class Swept:
     next_due: Instant | None
 
 
+def _step_columns(steps: Sequence[StepRow], runs: Sequence[str]) -> list[str]:
+    if not steps:
+        return [""] * (len(StepRow._fields) + 1)
+    columns = [SEPARATOR.join(column) for column in zip(*steps, strict=True)]
+    columns.insert(1, SEPARATOR.join(runs))
+    return columns
+
+
 def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[tuple[Any, ...]]:
     return list(zip(*rows, strict=True)) if rows else [()] * width
 
@@ -198,14 +202,16 @@ async def claim(session: Session, worker_id: UUID, limit: int, *, suspects: bool
 
 async def flush(session: Session, worker_id: UUID, rows: Flush) -> Flushed:
     """Write one flush behind the fence. Raises LeaseLost, RecordRejected or Unavailable (outcome unknown)."""
-    ids, tokens = _columns(rows.fence, 2)
+    ids, tenants, tokens = _columns(rows.fence, 3)
     closing = [end.execution_id for end in rows.ends if end.waited]
     (record,) = await session.fetch(
         _SQL.flush,
         worker_id,
         ids,
+        tenants,
         tokens,
-        *_columns(rows.steps, len(StepRow._fields)),
+        len(rows.steps),
+        *_step_columns(rows.steps, rows.step_runs),
         *_wait_columns(rows.waits),
         rows.closed_waits,
         *_columns(rows.ends, len(EndRow._fields))[:-1],
@@ -261,10 +267,11 @@ async def close_running_steps(connection: Fetcher, execution_id: UUID) -> None:
     await connection.fetch(_SQL.close_running_steps, execution_id)
 
 
-async def record_end(connection: Fetcher, steps: Sequence[StepRow], end: EndRow) -> None:
+async def record_end(connection: Fetcher, tenant_id: UUID, steps: Sequence[StepRow], end: EndRow) -> None:
     """End a run whose queue row the caller's transaction has locked, with the last records of its steps."""
     if steps:
-        await connection.fetch(_SQL.record_steps, *_columns(steps, len(StepRow._fields)))
+        columns = _step_columns(steps, ["1"] * len(steps))
+        await connection.fetch(_SQL.record_steps, end.execution_id, tenant_id, *columns)
     await connection.fetch(_SQL.record_ends, *_columns((end,), len(EndRow._fields))[:-1])
     await connection.fetch(_SQL.close_waits, end.execution_id)
 

@@ -60,16 +60,22 @@ def advance(plan: Plan, state: WalkState, events: Iterable[Event]) -> tuple[Walk
     Pure: `state` is left as it was. Events for steps that don't run, and all events after the end, change nothing
     (terminal is final). EndRun, if it comes, is the last command.
     """
-    walk = _Walk(plan, state.copy())
+    state = state.copy()
+    return state, proceed(plan, state, events)
+
+
+def proceed(plan: Plan, state: WalkState, events: Iterable[Event]) -> list[Command]:
+    """`advance` for who alone holds `state` and has no use for the old one: changes it, and returns the commands."""
+    walk = _Walk(plan, state)
     for event in events:
-        if walk.state.status is not _RUNNING_RUN:
+        if state.status is not _RUNNING_RUN:
             break
         walk.apply(event)
-    return walk.state, walk.commands
+    return walk.commands
 
 
 class _Walk:
-    """One call of `advance`: a private copy of the state, and the commands so far."""
+    """One call of `proceed`: the state that it changes, and the commands so far."""
 
     __slots__ = ("commands", "plan", "state")
 
@@ -196,7 +202,7 @@ class _Walk:
             return
         state.nodes[index] = RUNNING
         state.attempts[index] = 1
-        self.commands.append(StartStep(StepKey(self.plan.nodes[index].id), 1, state.enabled_at[index]))
+        self.commands.append(StartStep(self.plan.nodes[index].key, 1, state.enabled_at[index]))
 
     def _leave_running(self, index: int, into: int) -> None:
         state = self.state
@@ -214,7 +220,7 @@ class _Walk:
             state.remaining -= 1
             at = state.enabled_at[index]
             node = self.plan.nodes[index]
-            self.commands.append(SkipStep(StepKey(node.id), at))
+            self.commands.append(SkipStep(node.key, at))
             for edge in node.out:
                 target = edge.target
                 if state.enabled_at[target] < at:
@@ -234,7 +240,7 @@ class _Walk:
             index = heappop(state.ready)
             state.nodes[index] = RUNNING
             state.attempts[index] = 1
-            self.commands.append(StartStep(StepKey(self.plan.nodes[index].id), 1, state.enabled_at[index]))
+            self.commands.append(StartStep(self.plan.nodes[index].key, 1, state.enabled_at[index]))
         if state.remaining == 0:
             self._end_with_output(at)
 
@@ -263,7 +269,7 @@ class _Walk:
         """End the run: what runs is cancelled, what never ran is skipped."""
         state = self.state
         for index, attempt in sorted(state.attempts.items()):
-            self.commands.append(CancelStep(StepKey(self.plan.nodes[index].id), attempt, at))
+            self.commands.append(CancelStep(self.plan.nodes[index].key, attempt, at))
             state.nodes[index] = FAILED
         state.attempts.clear()
         state.ready.clear()
@@ -271,7 +277,7 @@ class _Walk:
             for index, node_state in enumerate(state.nodes):
                 if node_state < DECIDED:
                     state.nodes[index] = SKIPPED
-                    self.commands.append(SkipStep(StepKey(self.plan.nodes[index].id), at))
+                    self.commands.append(SkipStep(self.plan.nodes[index].key, at))
             state.remaining = 0
         state.status = check_execution(state.status, status)
         self.commands.append(EndRun(status, output, error, at))

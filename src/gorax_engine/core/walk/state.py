@@ -31,12 +31,12 @@ DECIDED = SUCCEEDED
 
 
 class WalkState:
-    """The state of one run, by node number. Only `advance` makes new ones; nobody changes one that it was given.
+    """The state of one run, by node number. Only the walk changes it.
 
     nodes: bytearray of NodeState.   pending: undecided incoming edges.   live: 1 where an incoming edge is live.
     enabled_at: when the last incoming edge was decided.   attempts: running node -> its attempt.
     continues: 1 where the node ended with a live outgoing edge (such a node is no leaf).
-    outputs: node id -> output, the `steps` root of expressions.   roots: the other roots, frozen at the start.
+    outputs: node id -> output, the `steps` root of expressions.   roots: all roots; the others are frozen at the start.
     """
 
     __slots__ = (
@@ -66,7 +66,7 @@ class WalkState:
         self.ready: list[int] = []
         self.remaining = count
         self.outputs: dict[str, Json] = {}
-        self.roots = roots
+        self.roots = {**roots, "steps": self.outputs}
         self.seed = seed
 
     def copy(self) -> WalkState:
@@ -82,7 +82,7 @@ class WalkState:
         twin.ready = self.ready[:]
         twin.remaining = self.remaining
         twin.outputs = self.outputs.copy()
-        twin.roots = self.roots
+        twin.roots = {**self.roots, "steps": twin.outputs}
         twin.seed = self.seed
         return twin
 
@@ -96,4 +96,4 @@ class WalkState:
 
 def scope_of(plan: Plan, state: WalkState, now: Instant) -> Scope:
     """Return what expressions of this run see at this moment; `now` is what `now()` gives."""
-    return Scope({**state.roots, "steps": state.outputs}, now, plan.settings.missing, state.seed)
+    return Scope(state.roots, now, plan.settings.missing, state.seed)

@@ -12,8 +12,8 @@ SELECT * FROM gorax_claim($1, $2, $3);
 -- name: flush
 -- Record what executions have to say; see functions/gorax_flush.sql.
 SELECT stale, not_parked FROM gorax_flush(
-    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25,
-    $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40, $41, $42, $43, $44, $45, $46
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24,
+    $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40, $41, $42
 );
 
 -- name: sweep
@@ -55,7 +55,7 @@ SELECT status FROM executions WHERE id = $1 AND tenant_id = $2;
 
 -- name: record_steps
 -- See functions/gorax_record_steps.sql.
-SELECT gorax_record_steps($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16);
+SELECT gorax_record_steps(ARRAY[$1::uuid], ARRAY[$2::uuid], $3, $4, $5, $6, $7, $8, $9, $10, $11, $12);
 
 -- name: record_ends
 -- See functions/gorax_record_ends.sql; the owner, if there is one, is told to let go.

@@ -5,6 +5,8 @@
 -- if some don't, nothing is written and their ids come back as stale: the caller drops those and sends the rest again.
 -- Queue rows are locked first and in id order, as every transaction does that changes an execution.
 --
+-- Steps come as columns of text, their values separated by U+001F (see gorax_record_steps).
+--
 -- Idempotent: step ids are derived from what they record, so a flush that is sent again after an unknown commit writes
 -- the same rows; an ended or parked execution of it comes back as stale. Times are microseconds since the epoch.
 --
@@ -12,23 +14,19 @@
 CREATE OR REPLACE FUNCTION gorax_flush(
     p_worker uuid,
     p_ids uuid[],
+    p_tenants uuid[],
     p_tokens bigint[],
-    s_id uuid[],
-    s_execution uuid[],
-    s_tenant uuid[],
-    s_node text[],
-    s_type text[],
-    s_status text[],
-    s_input text[],
-    s_output text[],
-    s_outcome text[],
-    s_error text[],
-    s_code text[],
-    s_retry integer[],
-    s_path text[],
-    s_round integer[],
-    s_started bigint[],
-    s_completed bigint[],
+    s_count integer,
+    s_id text,
+    s_run text,
+    s_node text,
+    s_type text,
+    s_status text,
+    s_input text,
+    s_output text,
+    s_more text,
+    s_started text,
+    s_completed text,
     w_step uuid[],
     w_execution uuid[],
     w_tenant uuid[],
@@ -84,17 +82,17 @@ BEGIN
         RETURN;
     END IF;
 
-    IF cardinality(s_id) > 0 THEN
+    IF s_count > 0 THEN
         PERFORM gorax_record_steps(
-            s_id, s_execution, s_tenant, s_node, s_type, s_status, s_input, s_output, s_outcome, s_error, s_code, s_retry,
-            s_path, s_round, s_started, s_completed
+            p_ids, p_tenants, s_id, s_run, s_node, s_type, s_status, s_input, s_output, s_more, s_started, s_completed
         );
         IF v_crashed THEN
             -- Progress is an attempt that ended: the start of the step that kills its workers must not clear the count.
             UPDATE execution_queue q SET crashes = 0
              WHERE q.crashes > 0 AND q.end_requested IS NULL
                AND q.execution_id IN (
-                   SELECT a.execution FROM unnest(s_execution, s_status) AS a (execution, status)
+                   SELECT p_ids[a.run::integer]
+                     FROM unnest(string_to_array(s_run, E'\x1f'), string_to_array(s_status, E'\x1f')) AS a (run, status)
                     WHERE a.status <> 'running'
                );
         END IF;

@@ -1,0 +1,237 @@
+"""The modes of `gorax bench`: what each runs and measures, and what it is held against."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import Any, Final
+from uuid import UUID
+
+import anyio
+
+from gorax_engine.bench import load, workload
+from gorax_engine.bench.child import Job
+from gorax_engine.bench.processes import child, run_together
+from gorax_engine.core.json_edge import encode
+from gorax_engine.core.model import Json
+from gorax_engine.store import bench
+
+PARKED: Final = 100_000
+IN_FLIGHT: Final = 1_000
+IDLE_SECONDS: Final = 15.0
+BACKLOG: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line asked for. `copy_dsn` is a superuser's, for the limit by COPY; without it unnest is the limit."""
+
+    mode: str
+    executions: int
+    steps: int
+    processes: int
+    copy_dsn: str | None = None
+
+
+Result = dict[str, Any]
+Mode = Callable[[str, Options], Awaitable[Result]]
+
+
+async def throughput(dsn: str, options: Options) -> Result:
+    """`pure`, `durable`: the limit and the engine in turn on the same server, each with the same processes."""
+    definition = (workload.pure if options.mode == "pure" else workload.durable)(options.steps)
+    limit = await _limit(dsn, options)
+    return {**await _engine(dsn, options, definition), "limit_executions_per_s": limit}
+
+
+async def http(dsn: str, options: Options) -> Result:
+    """`http`: chains of calls to a server on loopback."""
+    async with load.answering_server() as url:
+        return await _engine(dsn, options, workload.http(options.steps, url))
+
+
+async def latency(dsn: str, options: Options) -> Result:
+    """`latency`: one 1-step run at a time on an idle system, from the start call to the committed end."""
+    return await _engine(dsn, replace(options, processes=1, steps=1), workload.durable(1), concurrency=1)
+
+
+async def fanout(dsn: str, options: Options) -> Result:
+    """`fanout`: one run of `steps` parallel tasks, from the start call to the committed end."""
+    return await _engine(dsn, replace(options, processes=1), workload.fanout(options.steps), concurrency=1)
+
+
+async def webhook(dsn: str, options: Options) -> Result:
+    """`webhook`: deliveries from keep-alive clients to one process that only accepts."""
+    await bench.seed(dsn, encode(workload.webhook()), "bench")
+    async with load.daemon(dsn, roles="api") as served:
+        await load.deliver(served.url + "/webhooks/bench", 200, 32)
+        before = await bench.commits(dsn)
+        seconds, latencies = await load.deliver(served.url + "/webhooks/bench", options.executions, 64)
+        commits = await bench.commits(dsn) - before
+    return {
+        "seconds": seconds,
+        "executions_per_s": options.executions / seconds,
+        "commits_per_execution": commits / options.executions,
+        "latency_ms": percentiles(latencies),
+        "processes": 1,
+        "steps": 0,
+    }
+
+
+async def claim(dsn: str, options: Options) -> Result:
+    """`claim`: rows claimed per second with 1,000 ready rows and with 1,000,000."""
+    seeded = await bench.seed(dsn, encode(workload.pure(1)))
+    rates: dict[int, float] = {}
+    for backlog in (1_000, BACKLOG):
+        await bench.fill_queue(dsn, seeded, backlog)
+        (result,) = await run_together([_job("claim", dsn, seeded, count=max(1, options.executions // 800))])
+        rates[backlog] = result["claimed"] / result["seconds"]
+    return {
+        "claims_per_s": {str(backlog): rate for backlog, rate in rates.items()},
+        "claim_ratio": rates[BACKLOG] / rates[1_000],
+        "processes": 1,
+    }
+
+
+async def idle(dsn: str, _options: Options) -> Result:
+    """`idle`: what a worker costs that has nothing to do."""
+    async with load.daemon(dsn, roles="worker") as served:
+        await anyio.sleep(3)
+        before, cpu = await bench.commits(dsn), served.cpu_seconds()
+        await anyio.sleep(IDLE_SECONDS)
+        # Asking for the counter is a commit itself.
+        statements = (await bench.commits(dsn) - before - 1) / IDLE_SECONDS
+        return {
+            "cpu_percent_of_a_core": (served.cpu_seconds() - cpu) / IDLE_SECONDS * 100,
+            "statements_per_s": statements,
+            "rss_mb": served.rss_mb(),
+            "processes": 1,
+        }
+
+
+async def memory(dsn: str, options: Options) -> Result:
+    """`memory`: resident memory of a worker that is idle, holds 1,000 runs, and has parked 100,000."""
+    result: Result = {"processes": 1}
+    async with load.daemon(dsn, roles="worker") as served:
+        await anyio.sleep(3)
+        result["idle_mb"] = served.rss_mb()
+    held = await bench.seed(dsn, encode(workload.hold(600)))
+    async with child(_job("hold", dsn, held, count=IN_FLIGHT, slots=IN_FLIGHT + 10)) as holder:
+        await holder.ready()
+        await holder.go()
+        await holder.ready()
+        result["in_flight"] = (await bench.backlog(dsn))["running"]
+        result["in_flight_mb"] = load.rss_mb(holder.process.pid)
+    await _forget_runs(dsn)
+    waiting = await bench.seed(dsn, encode(workload.parked("2h")))
+    async with child(_job("hold", dsn, waiting, count=options.executions)) as parker:
+        await parker.ready()
+        result["before_parking_mb"] = load.rss_mb(parker.process.pid)
+        await parker.go()
+        await parker.ready()
+        while (await bench.backlog(dsn))["parked"] < options.executions:
+            await anyio.sleep(0.5)
+        result["parked"] = options.executions
+        result["parked_mb"] = load.rss_mb(parker.process.pid)
+    return result
+
+
+async def recovery(dsn: str, options: Options) -> Result:
+    """`recovery`: kill -9 of a worker with 200 runs in flight; when has another one taken all of them over?"""
+    lease = 15.0
+    seeded = await bench.seed(dsn, encode(workload.hold(600)))
+    job = _job("hold", dsn, seeded, count=options.executions, slots=options.executions + 10, lease=lease)
+    async with child(job) as victim, child(replace(job, count=0)) as heir:
+        await victim.ready()
+        await victim.go()
+        await victim.ready()
+        await heir.ready()
+        await heir.go()
+        await heir.ready()
+        (owner,) = await bench.owners(dsn)
+        victim.process.kill()
+        began = anyio.current_time()
+        while True:
+            owners = await bench.owners(dsn)
+            resumed = sum(runs for worker, runs in owners.items() if worker != owner)
+            if resumed == options.executions:
+                break
+            await anyio.sleep(0.02)
+        seconds = anyio.current_time() - began
+    return {"lease_s": lease, "resumed": resumed, "all_resumed_after_s": seconds, "processes": 2}
+
+
+async def _forget_runs(dsn: str) -> None:
+    await bench.fill_queue(dsn, bench.Seeded(UUID(int=0), UUID(int=0)), 0)
+
+
+async def _limit(dsn: str, options: Options) -> float:
+    """The better of COPY and unnest, over two connections of two processes, in executions per second."""
+    rates = []
+    seeded = await bench.seed(dsn, encode(workload.pure(1)))
+    for copy in (True, False) if options.copy_dsn is not None else (False,):
+        count = max(bench.BATCH, options.executions // 2 // bench.BATCH * bench.BATCH)
+        target = options.copy_dsn if copy and options.copy_dsn is not None else dsn
+        job = _job("limit", target, seeded, count=count, steps=options.steps, mode=options.mode, copy=copy)
+        results = await run_together([job, job])
+        rates.append(2 * count / _span(results))
+    return max(rates)
+
+
+async def _engine(dsn: str, options: Options, definition: Mapping[str, Json], concurrency: int = 128) -> Result:
+    seeded = await bench.seed(dsn, encode(definition))
+    each = max(1, options.executions // options.processes)
+    job = _job("drive", dsn, seeded, count=each, concurrency=concurrency, slots=2 * max(concurrency, 100))
+    before = await bench.commits(dsn)
+    results = await run_together([job] * options.processes)
+    commits = await bench.commits(dsn) - before
+    total, seconds = each * options.processes, _span(results)
+    return {
+        "executions": total,
+        "steps": options.steps,
+        "processes": options.processes,
+        "seconds": seconds,
+        "executions_per_s": total / seconds,
+        "steps_per_s": total * options.steps / seconds,
+        "commits_per_execution": commits / total,
+        "cpu_us_per_execution": sum(result["cpu"] for result in results) / total * 1e6,
+        "latency_ms": percentiles([each for result in results for each in result["latencies"]]),
+        "backlog": (await bench.backlog(dsn))["ready"],
+    }
+
+
+def _span(results: list[dict[str, Any]]) -> float:
+    return float(max(result["ended"] for result in results) - min(result["began"] for result in results))
+
+
+def _job(kind: str, dsn: str, seeded: bench.Seeded, **more: Any) -> Job:
+    return Job(kind, dsn, str(seeded.tenant_id), str(seeded.workflow_id), **more)
+
+
+def percentiles(values: list[float]) -> dict[str, float]:
+    """Return the median and the 95th and 99th percentile."""
+    if not values:
+        return {}
+    ordered = sorted(values)
+    return {
+        "p50": median(ordered),
+        "p95": ordered[min(len(ordered) - 1, int(len(ordered) * 0.95))],
+        "p99": ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))],
+    }
+
+
+MODES: Final[Mapping[str, tuple[Mode, int, int]]] = {
+    "pure": (throughput, 6_000, 10),
+    "durable": (throughput, 4_000, 10),
+    "http": (http, 600, 10),
+    "latency": (latency, 1_000, 1),
+    "fanout": (fanout, 9, 1_000),
+    "webhook": (webhook, 20_000, 0),
+    "claim": (claim, 8_000, 0),
+    "idle": (idle, 0, 0),
+    "memory": (memory, PARKED, 0),
+    "recovery": (recovery, 200, 1),
+}
+"""Each mode with its default number of executions and steps."""
+

@@ -1,0 +1,121 @@
+"""What the bench runs: definitions, the no-op and the holding task node, and the JSON that a run of them leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import anyio
+
+from gorax_engine.core.json_edge import encode
+from gorax_engine.core.model import Json
+from gorax_engine.nodes.api import Completed, NodeContext, NodeKind, NodeSpec, Outcome
+from gorax_engine.store.bench import LimitRows
+
+BODY: Final[dict[str, Json]] = {"n": 0, "name": "order 4711", "tags": ["new", "eu", {"weight": 3}]}
+LABELS: Final = ("in stock", "to be packed", "to be sent")
+
+
+class Noop:
+    """A task node that does nothing, with all that the engine does around one that has effects outside."""
+
+    spec = NodeSpec(name="bench_noop", kind=NodeKind.TASK, schema={"type": "object"})
+
+    async def run(self, config: Mapping[str, Json], context: NodeContext) -> Outcome:
+        """Return at once."""
+        return Completed({"ok": True})
+
+
+class Hold:
+    """A task node that holds its step for `seconds`."""
+
+    spec = NodeSpec(
+        name="bench_hold",
+        kind=NodeKind.TASK,
+        schema={"type": "object", "properties": {"seconds": {"type": "number"}}},
+    )
+
+    async def run(self, config: Mapping[str, Json], context: NodeContext) -> Outcome:
+        """Wait, then return."""
+        await anyio.sleep(config["seconds"])
+        return Completed({"ok": True})
+
+
+def chain(nodes: list[dict[str, Json]]) -> dict[str, Json]:
+    """Return a definition that runs `nodes` one after another behind a manual trigger."""
+    ids = ["start", *(node["id"] for node in nodes)]
+    edges = [{"id": f"e{i}", "source": a, "target": b} for i, (a, b) in enumerate(zip(ids, ids[1:], strict=False))]
+    return {"nodes": [{"id": "start", "type": "manual_trigger", "config": {}}, *nodes], "edges": edges}
+
+
+def pure(steps: int) -> dict[str, Json]:
+    """A chain of transforms, each of which reads the one before."""
+    return chain([_transform(index) for index in range(1, steps + 1)])
+
+
+def _transform(index: int) -> dict[str, Json]:
+    before = "trigger.body.n" if index == 1 else f"steps.s{index - 1}.n"
+    mapping = {
+        "n": f"{{{{ {before} + 1 }}}}",
+        "label": f"step {index} of {{{{ trigger.body.name }}}}: {LABELS[index % len(LABELS)]}",
+        "tags": "{{ trigger.body.tags }}",
+    }
+    return {"id": f"s{index}", "type": "transform", "config": {"mapping": mapping}}
+
+
+def durable(steps: int) -> dict[str, Json]:
+    """A chain of no-op tasks, each committed before the next starts."""
+    return chain([{"id": f"s{index}", "type": "bench_noop", "config": {}} for index in range(1, steps + 1)])
+
+
+def http(steps: int, url: str) -> dict[str, Json]:
+    """A chain of HTTP calls."""
+    return chain(
+        [
+            {"id": f"s{index}", "type": "http_request", "config": {"method": "POST", "url": url, "body": {"n": index}}}
+            for index in range(1, steps + 1)
+        ]
+    )
+
+
+def fanout(width: int) -> dict[str, Json]:
+    """`width` no-op tasks side by side."""
+    nodes: list[dict[str, Json]] = [
+        {"id": f"s{index}", "type": "bench_noop", "config": {}} for index in range(1, width + 1)
+    ]
+    edges = [{"id": f"e{index}", "source": "start", "target": f"s{index}"} for index in range(1, width + 1)]
+    return {"nodes": [{"id": "start", "type": "manual_trigger", "config": {}}, *nodes], "edges": edges}
+
+
+def hold(seconds: float) -> dict[str, Json]:
+    """One step that holds."""
+    return chain([{"id": "s1", "type": "bench_hold", "config": {"seconds": seconds}}])
+
+
+def parked(duration: str) -> dict[str, Json]:
+    """One durable timer."""
+    return chain([{"id": "s1", "type": "delay", "config": {"duration": duration}}])
+
+
+def webhook() -> dict[str, Json]:
+    """What a webhook starts."""
+    nodes: list[dict[str, Any]] = [
+        {"id": "start", "type": "webhook_trigger", "config": {"path": "bench"}},
+        {"id": "s1", "type": "transform", "config": {"mapping": {"id": "{{ trigger.body.name }}"}}},
+    ]
+    return {"nodes": nodes, "edges": [{"id": "e1", "source": "start", "target": "s1"}]}
+
+
+def limit_rows(mode: str, steps: int) -> LimitRows:
+    """Return the JSON of a run of `pure` or `durable`, as its rows hold it."""
+    rows: list[tuple[str, str, str | None, str | None]] = [("start", "manual_trigger", None, encode({"body": BODY}))]
+    last: Json = None
+    for index in range(1, steps + 1):
+        if mode == "pure":
+            label = f"step {index} of {BODY['name']}: {LABELS[index % len(LABELS)]}"
+            last = {"n": index, "label": label, "tags": BODY["tags"]}
+            rows.append((f"s{index}", "transform", encode({"mapping": last}), encode(last)))
+        else:
+            last = {"ok": True}
+            rows.append((f"s{index}", "bench_noop", "{}", encode(last)))
+    return LimitRows(encode({"body": BODY}), encode({f"s{steps}": last}), rows)
