@@ -531,7 +531,7 @@ CREATE POLICY owner_access ON request_idempotency FOR ALL TO OWNER USING true WI
 CREATE POLICY tenant_isolation_request_idempotency ON request_idempotency FOR ALL TO gorax_app, gorax_readonly USING (tenant_id = (NULLIF(current_setting('app.current_tenant_id'::text, true), ''::text))::uuid) WITH CHECK (tenant_id = (NULLIF(current_setting('app.current_tenant_id'::text, true), ''::text))::uuid);
 CREATE POLICY worker_access ON request_idempotency FOR ALL TO gorax_worker USING true WITH CHECK true;
 GRANT DELETE, INSERT, SELECT, UPDATE ON request_idempotency TO gorax_app;
-GRANT DELETE, SELECT ON request_idempotency TO gorax_worker;
+GRANT DELETE, SELECT, UPDATE ON request_idempotency TO gorax_worker;
 
 CREATE TABLE retention_cleanup_logs (
     id uuid NOT NULL,

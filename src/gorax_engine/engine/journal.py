@@ -120,7 +120,7 @@ class Journal:
         """Record an attempt. The end of one whose start is not yet on its way replaces it: they become one row."""
         steps = self.entry(owner).steps
         begun = steps.get(row.id)
-        if begun is not None and row.started is None:
+        if begun is not None and not row.started:
             # The end of a timer, or of a step that is cancelled, knows neither.
             row = row._replace(started=begun.started, input=begun.input)
         steps[row.id] = row

@@ -46,8 +46,8 @@ BEGIN
     ON CONFLICT (id) DO UPDATE
        SET status = excluded.status, output_data = excluded.output_data, outcome = excluded.outcome,
            error_message = excluded.error_message, error_code = excluded.error_code,
-           started_at = excluded.started_at, completed_at = excluded.completed_at,
-           duration_ms = excluded.duration_ms
+           started_at = coalesce(excluded.started_at, s.started_at), completed_at = excluded.completed_at,
+           duration_ms = coalesce(excluded.duration_ms, (extract(epoch FROM excluded.completed_at - s.started_at) * 1000)::bigint)
      WHERE s.status IN ('pending', 'running');
 END
 $function$;
