@@ -6,20 +6,26 @@ from gorax_engine.core.model import Instant
 
 
 class DatabaseClock:
-    """Gives the database's time without asking it each time.
+    """Gives the database's time without asking it each time. It never goes backwards.
 
     Until the first `synchronise` it is the machine's wall clock. Only recorded times come from it; ownership and
     deadlines are judged in the database.
     """
 
-    __slots__ = ("_offset",)
+    __slots__ = ("_latest", "_offset")
 
     def __init__(self) -> None:
         self._offset = (time.time_ns() - time.monotonic_ns()) // 1000
+        self._latest: Instant = 0
 
     def now(self) -> Instant:
         """Microseconds since the epoch by the database's clock, as last seen."""
-        return time.monotonic_ns() // 1000 + self._offset
+        self._latest = max(self._latest, time.monotonic_ns() // 1000 + self._offset)
+        return self._latest
+
+    def after(self, instant: Instant) -> Instant:
+        """Now, or `instant` if that is later: what follows an event is never earlier, whoever's clock timed the event."""
+        return max(self.now(), instant)
 
     def synchronise(self, database_now: Instant, asked_at_ns: int, answered_at_ns: int) -> None:
         """Take the database's time, which was read between two monotonic instants (nanoseconds)."""

@@ -372,7 +372,7 @@ class Execution:
             self._evaluate(node, command)
 
     def _evaluate(self, node: PlanNode, command: StartStep) -> None:
-        started = self._clock.now()
+        started = self._clock.after(command.at)
         recorded = ""
         try:
             scope = scope_of(self._plan, self._state, command.at)
@@ -387,7 +387,7 @@ class Execution:
             outcome = Failed(StepError(error.code, error.message))
         except Unencodable as error:
             outcome = Failed(StepError("type_error", f"The step's input can't be stored: {error}."))
-        self._settle(node, command, outcome, recorded, started, self._clock.now())
+        self._settle(node, command, outcome, recorded, started, self._clock.after(started))
 
     async def _run_task(self, node: PlanNode, command: StartStep, scope: anyio.CancelScope) -> None:
         """One attempt of a task node: wait until its past is durable, then act, under the lease and the timeout."""
@@ -395,7 +395,7 @@ class Execution:
             await self._journal.durable(self.owner)
             if self.owner.lost or self.owner.rejected:
                 return
-            started = self._clock.now()
+            started = self._clock.after(command.at)
             recorded = ""
             outcome: Outcome | None = None
             try:
@@ -412,7 +412,7 @@ class Execution:
                 outcome = Failed(StepError(error.code, error.message))
             except Unencodable as error:
                 outcome = Failed(StepError("type_error", f"The step's input can't be stored: {error}."))
-            self._post(_Ended(node, command, outcome, recorded, started, self._clock.now()))
+            self._post(_Ended(node, command, outcome, recorded, started, self._clock.after(started)))
 
     async def _attempt(self, node: PlanNode, config: Mapping[str, Json], command: StartStep) -> Outcome:
         """Run the node's own code. The one place where an exception becomes an outcome."""

@@ -103,7 +103,8 @@ BEGIN
 
     UPDATE execution_queue q SET owner = p_worker, token = q.token + 1, due_at = NULL
      WHERE q.execution_id = ANY (v_ids);
-    UPDATE executions e SET status = 'running', started_at = v_now
+    -- A run that was committed while this claim was under way may be younger than the claim.
+    UPDATE executions e SET status = 'running', started_at = greatest(v_now, e.created_at)
      WHERE e.id = ANY (v_ids) AND e.status = 'pending';
     UPDATE executions e SET waiting_for = NULL
      WHERE e.id = ANY (v_ids) AND e.waiting_for IS NOT NULL;
