@@ -108,7 +108,9 @@ class _Walk:
         for node in self.plan.nodes:
             if node.incoming == 0 and node.index != trigger:
                 skipped.append(node.index)
-        self.state.enabled_at[trigger] = event.at
+        self.state.latest = self.state.enabled_at[trigger] = event.at
+        # It runs whatever leads to it: the edges of the other roots will be dead, and must not decide it again.
+        self.state.pending[trigger] = 0
         self._run(trigger)
         for index in skipped:
             self.state.enabled_at[index] = event.at
@@ -235,6 +237,8 @@ class _Walk:
     def _settle(self, at: Instant) -> None:
         """Fill the free places, and end the run when every node is decided."""
         state = self.state
+        if state.latest < at:
+            state.latest = at
         limit = self.plan.settings.max_concurrency
         while state.ready and limit is not None and len(state.attempts) < limit:
             index = heappop(state.ready)
@@ -247,7 +251,7 @@ class _Walk:
     def _end_with_output(self, at: Instant) -> None:
         """End as completed with the run's output: the template if there is one, else the outputs of the leaves."""
         # The latest moment of all nodes, so that the end doesn't depend on the order in which they came.
-        at = max(at, max(self.state.enabled_at))
+        at = max(at, self.state.latest)
         if self.plan.output is None:
             state = self.state
             leaves = {

@@ -35,6 +35,7 @@ class WalkState:
 
     nodes: bytearray of NodeState.   pending: undecided incoming edges.   live: 1 where an incoming edge is live.
     enabled_at: when the last incoming edge was decided.   attempts: running node -> its attempt.
+    latest: the latest moment at which a node was decided.
     continues: 1 where the node ended with a live outgoing edge (such a node is no leaf).
     outputs: node id -> output, the `steps` root of expressions.   roots: all roots; the others are frozen at the start.
     """
@@ -43,6 +44,7 @@ class WalkState:
         "attempts",
         "continues",
         "enabled_at",
+        "latest",
         "live",
         "nodes",
         "outputs",
@@ -62,6 +64,7 @@ class WalkState:
         self.live = bytearray(count)
         self.continues = bytearray(count)
         self.enabled_at: list[Instant] = [0] * count
+        self.latest: Instant = 0
         self.attempts: dict[int, int] = {}
         self.ready: list[int] = []
         self.remaining = count
@@ -78,6 +81,7 @@ class WalkState:
         twin.live = self.live[:]
         twin.continues = self.continues[:]
         twin.enabled_at = self.enabled_at[:]
+        twin.latest = self.latest
         twin.attempts = self.attempts.copy()
         twin.ready = self.ready[:]
         twin.remaining = self.remaining
