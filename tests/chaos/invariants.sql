@@ -208,7 +208,8 @@ SELECT key, count(DISTINCT payload_hash) AS payloads, count(DISTINCT path) AS pa
  GROUP BY key HAVING count(DISTINCT payload_hash) > 1 OR count(DISTINCT path) > 1;
 
 -- name: calls_are_accounted_for
--- 30: the outside was called at most once for each attempt and once more for each time the run was taken from a worker.
+-- 30: the outside was called at most once for each attempt, once more for each time the run was taken from a worker, and
+-- once more where a cancel came between the call and the record of its start.
 SELECT c.key, c.calls, s.attempts, h.taken
   FROM (SELECT key, count(*) AS calls FROM chaos.sink GROUP BY key) c
   LEFT JOIN LATERAL (
@@ -221,10 +222,12 @@ SELECT c.key, c.calls, s.attempts, h.taken
        WHERE q.execution_id = split_part(c.key, ':', 1)::uuid
          AND q.op = 'UPDATE' AND q.old_owner IS NOT NULL AND q.new_owner IS NULL AND NOT q.parked
   ) h ON true
- WHERE c.calls > s.attempts + h.taken;
+  LEFT JOIN executions e ON e.id = split_part(c.key, ':', 1)::uuid
+ WHERE c.calls > s.attempts + h.taken + (e.status = 'cancelled')::int;
 
 -- name: recorded_is_not_run_again
--- 30: no call arrives after the step's success, or its last failure, is on record.
+-- 30: no call arrives after the step's success, or its last failure, is on record. (A cancel ends steps behind the back
+-- of their worker, which hears of it a moment later.)
 SELECT c.key, c.path, c.at, s.at AS recorded, s.new_status, s.attempt
   FROM chaos.sink c
   JOIN LATERAL (
@@ -233,7 +236,8 @@ SELECT c.key, c.path, c.at, s.at AS recorded, s.new_status, s.attempt
          AND s.new_status IN ('completed', 'failed', 'skipped')
        ORDER BY s.attempt DESC, s.seq LIMIT 1
   ) s ON true
- WHERE c.at > s.at;
+  JOIN executions e ON e.id = split_part(c.key, ':', 1)::uuid
+ WHERE c.at > s.at AND e.status <> 'cancelled';
 
 -- name: recorded_success_was_witnessed
 -- 30: a step that says it called has called.
