@@ -1,7 +1,7 @@
 """The composition root: the one file that knows everyone. It checks, builds, runs the roles, and drains at the end.
 
-Roles: `api` serves HTTP, `worker` runs executions, `scheduler` starts what is due, `maintenance` keeps house. One process
-may have all of them; several processes share the work through Postgres alone.
+Roles: `api` serves HTTP, `worker` runs executions, `scheduler` starts what is due, `maintenance` keeps house. One
+process may have all of them; several processes share the work through Postgres alone.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from gorax_engine.store.session import open_session
 from gorax_engine.telemetry import Telemetry, configure_logging, get_logger
 
 if TYPE_CHECKING:
-    import anyio.abc
+    from anyio.abc import TaskStatus
 
     from gorax_engine.nodes.api import TaskNode
     from gorax_engine.settings import DatabaseSettings, Settings
@@ -93,7 +93,7 @@ async def verify_database(settings: DatabaseSettings) -> None:
             raise ConfigurationError(f"The database of {purpose}_dsn is a standby; gorax needs the primary.")
         if facts.schema_problem is not None:
             raise ConfigurationError(facts.schema_problem, code="schema_mismatch")
-        if facts.unbound == facts.role:
+        if facts.role in facts.unbound:
             raise ConfigurationError(
                 f"The database role {facts.role} of {purpose}_dsn is a superuser or has BYPASSRLS and would see every "
                 "tenant's rows; give it neither.",
@@ -153,7 +153,7 @@ async def open_engine(
             background.cancel_scope.cancel()
 
 
-async def _work(worker: Worker, *, task_status: anyio.abc.TaskStatus[None]) -> None:
+async def _work(worker: Worker, *, task_status: TaskStatus[None]) -> None:
     began = False
 
     def registered() -> None:
@@ -173,7 +173,14 @@ async def _listen(settings: DatabaseSettings, worker: Worker, telemetry: Telemet
 def _worker_options(settings: Settings, roles: frozenset[str], name: str) -> WorkerOptions:
     worker = settings.worker
     return WorkerOptions(
-        name, __version__, sorted(roles), worker.slots, worker.lease, worker.heartbeat, worker.poll, worker.drain_timeout
+        name,
+        __version__,
+        sorted(roles),
+        worker.slots,
+        worker.lease,
+        worker.heartbeat,
+        worker.poll,
+        worker.drain_timeout,
     )
 
 
@@ -236,6 +243,7 @@ class _Daemon:
         # Imported here, so that a process without this role doesn't carry the HTTP layer in its memory.
         from gorax_engine.api.app import build_api
         from gorax_engine.api.dependencies import ApiDependencies
+
         app = build_api(
             ApiDependencies(
                 database=engine.database,
@@ -261,7 +269,7 @@ def settle_memory() -> None:
 
 
 async def _follow_signals(
-    daemon: _Daemon, reload: Callable[[], Settings] | None, *, task_status: anyio.abc.TaskStatus[None]
+    daemon: _Daemon, reload: Callable[[], Settings] | None, *, task_status: TaskStatus[None]
 ) -> None:
     """SIGTERM and SIGINT drain, the second of them ends the process at once; SIGHUP reads the log level again."""
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:

@@ -10,8 +10,8 @@ import sys
 from typing import TYPE_CHECKING, Any, Final, Literal, TextIO, TypeAlias, cast
 
 import msgspec
-from msgspec import Struct
 import structlog
+from msgspec import Struct
 
 from gorax_engine import __version__
 

@@ -1,6 +1,7 @@
-"""One process of the bench: the engine as the daemon composes it with a closed loop of starts, or one writer of the limit.
+"""One process of the bench: the engine as the daemon composes it, with a closed loop of starts, or a writer of the limit.
 
-Takes a job as JSON in its argument, says `ready`, waits for a line on standard input, works, and prints a result as JSON.
+Takes a job as JSON in its argument, says `ready`, waits for a line on standard input, works, and prints its result as
+JSON.
 """
 
 from __future__ import annotations

@@ -87,7 +87,8 @@ async def _database(dsn: str | None) -> AsyncIterator[tuple[str, str | None]]:
         return
     with tempfile.TemporaryDirectory(prefix="gorax-bench-") as directory:
         # The server may run as another user, who must reach its own folder in here.
-        Path(directory).chmod(0o711)
+        folder = anyio.Path(directory)
+        await folder.chmod(0o711)
         async with EmbeddedPostgres.start(Path(directory) / "postgres") as server:
             owner = await server.create_database("gorax_bench")
             yield owner, urlsplit(server.admin_dsn)._replace(path="/gorax_bench").geturl()

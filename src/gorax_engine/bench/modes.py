@@ -25,7 +25,10 @@ BACKLOG: Final = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line asked for. `copy_dsn` is a superuser's, for the limit by COPY; without it unnest is the limit."""
+    """What the command line asked for.
+
+    `copy_dsn` is a superuser's, for the limit by COPY; without it unnest is the limit.
+    """
 
     mode: str
     executions: int
@@ -234,4 +237,3 @@ MODES: Final[Mapping[str, tuple[Mode, int, int]]] = {
     "recovery": (recovery, 200, 1),
 }
 """Each mode with its default number of executions and steps."""
-

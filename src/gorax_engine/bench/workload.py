@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, Final
 
 import anyio
@@ -44,7 +45,7 @@ class Hold:
 def chain(nodes: list[dict[str, Json]]) -> dict[str, Json]:
     """Return a definition that runs `nodes` one after another behind a manual trigger."""
     ids = ["start", *(node["id"] for node in nodes)]
-    edges = [{"id": f"e{i}", "source": a, "target": b} for i, (a, b) in enumerate(zip(ids, ids[1:], strict=False))]
+    edges = [{"id": f"e{i}", "source": a, "target": b} for i, (a, b) in enumerate(pairwise(ids))]
     return {"nodes": [{"id": "start", "type": "manual_trigger", "config": {}}, *nodes], "edges": edges}
 
 

@@ -157,3 +157,14 @@ def _compile_node(
         on_error=node.on_error,
         in_doubt=node.in_doubt,
     )
+
+
+def trigger_of(plan: Plan, named: str | None, trigger_type: str) -> str:
+    """Return the trigger node of a start: the named one, else the first of the fitting type, else the first."""
+    if named is not None and named in plan.index:
+        return named
+    fitting = {"webhook": "webhook_trigger", "schedule": "schedule_trigger", "event": "event_trigger"}.get(
+        trigger_type, "manual_trigger"
+    )
+    nodes = [plan.nodes[index] for index in plan.triggers]
+    return next((node.id for node in nodes if node.type == fitting), nodes[0].id)

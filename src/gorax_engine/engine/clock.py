@@ -24,7 +24,7 @@ class DatabaseClock:
         return self._latest
 
     def after(self, instant: Instant) -> Instant:
-        """Now, or `instant` if that is later: what follows an event is never earlier, whoever's clock timed the event."""
+        """Now, or `instant` if later: what follows an event is never earlier, whoever's clock timed the event."""
         return max(self.now(), instant)
 
     def synchronise(self, database_now: Instant, asked_at_ns: int, answered_at_ns: int) -> None:

@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, assert_never
-from uuid import UUID
 
 import anyio
 import msgspec
@@ -35,16 +34,17 @@ from gorax_engine.core.model import (
     StepKey,
     Suspended,
 )
-from gorax_engine.core.policies import classify, step_error_json
-from gorax_engine.core.states import ExecutionState, StepState
-from gorax_engine.core.step_ids import step_id
+from gorax_engine.core.plan import trigger_of
+from gorax_engine.core.policies import classify
+from gorax_engine.core.states import ExecutionState
 from gorax_engine.core.walk import StepRecord, initial, proceed, recover, scope_of
 from gorax_engine.engine.journal import Owner
+from gorax_engine.engine.recorder import CANCELLED, Recorder
 from gorax_engine.errors import Unavailable
 from gorax_engine.nodes.api import NodeContext
 from gorax_engine.store import runs
-from gorax_engine.store.queue import EndRow, OutboxRow, ParkRow, StepRow, WaitRow
-from gorax_engine.telemetry import ExecutionFinished, StepFinished, StepRetried, get_logger
+from gorax_engine.store.queue import ParkRow
+from gorax_engine.telemetry import ExecutionFinished, StepRetried, get_logger
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -63,7 +63,6 @@ PARK_AFTER: Final = 5 * SECOND
 TURNS_BETWEEN_YIELDS: Final = 200
 RETRY_DELAY: Final = 0.2
 MAX_OUTPUT: Final = 16 * 1024 * 1024
-ERROR_WORKFLOW_EVENT: Final = "gorax.execution_failed"
 
 _log = get_logger(__name__)
 
@@ -105,9 +104,9 @@ class Execution:
         self._plan = plan
         self._engine = engine
         self._journal = engine.journal
+        self._recorder = Recorder(claim, plan, self.owner, engine.journal, engine.telemetry)
         self._clock = engine.clock
         self._seed = claim.execution_id.bytes
-        self._number = int.from_bytes(self._seed, "big")
         self._trigger: Json = msgspec.json.decode(claim.trigger_data) if claim.trigger_data else {}
         self._ids = (str(claim.execution_id), str(claim.tenant_id), str(claim.workflow_id))
         self._state = initial(plan, self._roots(), self._seed)
@@ -120,7 +119,6 @@ class Execution:
         self._begun = False
         self._alone: anyio.CancelScope | None = None
         self._in_doubt: frozenset[tuple[StepKey, int]] = frozenset()
-        self._waited = claim.recovered
 
     # --- from outside, by the worker ---------------------------------------------------------------------------------
 
@@ -279,7 +277,7 @@ class Execution:
             if scope is None:
                 continue  # cancelled meanwhile, and recorded as such
             if item.outcome is None:
-                self._record_skip(item.node, item.command.step, item.completed)
+                self._recorder.skipped(item.node, item.command.step, item.completed)
                 self._events.append(StepDeclined(item.command.step, item.completed))
             else:
                 self._settle(item.node, item.command, item.outcome, item.input, item.started, item.completed)
@@ -291,7 +289,7 @@ class Execution:
                 continue
             del self._waits[step, attempt]
             node = self._plan.nodes[self._plan.index[step.node]]
-            self._journal.entry(self.owner).closed_waits.append(self._wait_id(step, attempt))
+            self._recorder.waited_for(step, attempt)
             if wait.kind == "retry_backoff":
                 self._start(StartStep(step, attempt, wait.due))
             elif wait.kind == "timeout":
@@ -314,7 +312,7 @@ class Execution:
         """End the run as failed because of a fault of the engine itself, found while it ran."""
         if self.ended is None and not self.owner.lost:
             error = StepError("internal_error", "The engine failed while it ran this execution; its log says why.")
-            self._record_end(EndRun(ExecutionState.FAILED, None, error, self._clock.now()))
+            self.ended = self._recorder.ended(EndRun(ExecutionState.FAILED, None, error, self._clock.now()))
             await self._journal.durable(self.owner)
 
     async def conclude(self) -> None:
@@ -323,7 +321,7 @@ class Execution:
             refusal, self.owner.rejected = self.owner.rejected, None
             now = self._clock.now()
             error = StepError("record_rejected", f"Postgres refused to store a result of this run: {refusal}")
-            self._record_end(EndRun(ExecutionState.FAILED, None, error, now))
+            self.ended = self._recorder.ended(EndRun(ExecutionState.FAILED, None, error, now))
             await self._journal.durable(self.owner)
         self.tell()
 
@@ -345,11 +343,11 @@ class Execution:
                 case StartStep():
                     self._start(command)
                 case SkipStep(step=step, at=at):
-                    self._record_skip(self._plan.nodes[self._plan.index[step.node]], step, at)
+                    self._recorder.skipped(self._plan.nodes[self._plan.index[step.node]], step, at)
                 case CancelStep():
                     self._cancel(command)
                 case EndRun():
-                    self._record_end(command)
+                    self.ended = self._recorder.ended(command)
                 case _:
                     assert_never(command)
 
@@ -377,7 +375,7 @@ class Execution:
         try:
             scope = scope_of(self._plan, self._state, command.at)
             if node.when is not None and not _is_true(node.when(scope)):
-                self._record_skip(node, command.step, started)
+                self._recorder.skipped(node, command.step, started)
                 self._events.append(StepDeclined(command.step, started))
                 return
             config = node.config.render(scope)
@@ -403,7 +401,7 @@ class Execution:
                 if node.when is None or _is_true(node.when(expressions)):
                     config = node.config.render(expressions)
                     recorded = encode(node.config.record(config))
-                    self._record_start(node, command, recorded, started)
+                    self._recorder.started(node, command.step, command.attempt, recorded, started)
                     if node.in_doubt is not InDoubt.RETRY:
                         await self._journal.durable(self.owner)
                     self._engine.lease.check()
@@ -425,7 +423,7 @@ class Execution:
             return Failed(error)
         except (ExpressionError, Unencodable):
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the one place where a fault of a node becomes an outcome
             _log.exception("node_crashed", node_type=node.type, node_id=node.id, execution_id=self._ids[0])
             return Failed(StepError("node_crashed", f"The node type {node.type} failed: {type(error).__name__}."))
 
@@ -466,26 +464,13 @@ class Execution:
                     failed = Failed(StepError("record_rejected", f"The step's output can't be stored: {error}."))
                     self._settle(node, command, failed, recorded, started, completed)
                     return
-                self._record(
-                    node,
-                    step,
-                    attempt,
-                    StepState.COMPLETED,
-                    recorded,
-                    output,
-                    outcome.outcome,
-                    None,
-                    started,
-                    completed,
-                )
+                self._recorder.completed(node, step, attempt, recorded, output, outcome.outcome, started, completed)
                 self._events.append(StepSucceeded(step, outcome.output, completed, outcome.outcome, outcome.stop))
             case Failed(error=error):
-                bound = step_error_json(error, node.id, node.type, attempt, node.retry.max_attempts, completed)
-                output = _encode_bound(bound)
-                self._record(node, step, attempt, StepState.FAILED, recorded, output, None, error, started, completed)
+                self._recorder.failed(node, step, attempt, recorded, error, started, completed)
                 self._events.append(StepFailed(step, attempt, error, completed))
             case Suspended(due_at=due, output=output_when_due):
-                self._record(node, step, attempt, StepState.RUNNING, recorded, "", None, None, started, None)
+                self._recorder.started(node, step, attempt, recorded, completed if started is None else started)
                 kind = "timer"
                 if node.timeout is not None and completed + node.timeout < due:
                     kind, due = "timeout", completed + node.timeout
@@ -494,21 +479,8 @@ class Execution:
                 assert_never(outcome)
 
     def _wait(self, node: PlanNode, step: StepKey, attempt: int, kind: str, due: Instant, output: Json) -> None:
-        self._waits[step, attempt] = runs.OpenWait(step, attempt, kind, due, output)
-        self._waited = True
-        row = WaitRow(
-            self._wait_id(step, attempt),
-            self.claim.execution_id,
-            self.claim.tenant_id,
-            node.id,
-            step.path,
-            step.round,
-            attempt,
-            kind,
-            due,
-            encode(output),
-        )
-        self._journal.entry(self.owner).waits.append(row)
+        wait = self._waits[step, attempt] = runs.OpenWait(step, attempt, kind, due, output)
+        self._recorder.waiting(node, wait)
 
     def _cancel(self, command: CancelStep) -> None:
         step, attempt = command.step, command.attempt
@@ -521,141 +493,15 @@ class Execution:
         begun = scope is not None or (wait is not None and wait.kind != "retry_backoff")
         if not begun and (step, attempt) not in self._in_doubt:
             if attempt == 1:
-                self._record_skip(node, step, command.at)
+                self._recorder.skipped(node, step, command.at)
             return
-        error = StepError("cancelled", "The step was cancelled because the run ended.")
-        bound = _encode_bound(step_error_json(error, node.id, node.type, attempt, node.retry.max_attempts, command.at))
-        self._record(node, step, attempt, StepState.FAILED, "", bound, None, error, None, command.at)
-
-    # --- records ------------------------------------------------------------------------------------------------------
-
-    def _wait_id(self, step: StepKey, attempt: int) -> UUID:
-        return UUID(step_id(self._number, step, attempt))
-
-    def _record(
-        self,
-        node: PlanNode,
-        step: StepKey,
-        attempt: int,
-        state: StepState,
-        recorded: str,
-        output: str,
-        outcome: str | None,
-        error: StepError | None,
-        started: Instant | None,
-        completed: Instant | None,
-    ) -> None:
-        more = ""
-        if attempt > 1 or outcome is not None or error is not None or step.path or step.round:
-            more = more_of(step, attempt, outcome, error)
-        self._journal.step(
-            self.owner,
-            StepRow(
-                step_id(self._number, step, attempt),
-                node.id,
-                node.type,
-                state,
-                recorded,
-                output,
-                more,
-                "" if started is None else str(started),
-                "" if completed is None else str(completed),
-            ),
-        )
-        if completed is not None and started is not None:
-            self._engine.telemetry.emit(StepFinished(node.type, state, completed - started))
-
-    def _record_start(self, node: PlanNode, command: StartStep, recorded: str, started: Instant) -> None:
-        self._record(node, command.step, command.attempt, StepState.RUNNING, recorded, "", None, None, started, None)
-
-    def _record_skip(self, node: PlanNode, step: StepKey, at: Instant) -> None:
-        self._record(node, step, 1, StepState.SKIPPED, "", "", None, None, None, at)
-
-    def _record_end(self, command: EndRun) -> None:
-        status, error, output = command.status, command.error, None
-        if status is ExecutionState.COMPLETED:
-            try:
-                output = encode(command.output)
-            except Unencodable as refusal:
-                status = ExecutionState.FAILED
-                error = StepError("record_rejected", f"The run's output can't be stored: {refusal}.")
-        entry = self._journal.entry(self.owner)
-        entry.end = EndRow(
-            self.claim.execution_id,
-            status.value,
-            output,
-            None if error is None else error.message,
-            None if error is None else error.code,
-            command.at,
-            self._waited,
-        )
-        if status is ExecutionState.FAILED and error is not None:
-            self._report_failure(entry.outbox, error)
-        self.ended = status
-
-    def _report_failure(self, outbox: list[OutboxRow], error: StepError) -> None:
-        """Leave word for the workflow that the tenant named for failures; its own failures are not reported again."""
-        target = self._plan.settings.error_workflow
-        claim = self.claim
-        reported = claim.trigger_type == "event" and self._trigger.get("name") == ERROR_WORKFLOW_EVENT
-        if target is None or reported:
-            return
-        payload = {
-            "error_workflow": target,
-            "execution_id": self._ids[0],
-            "workflow_id": self._ids[2],
-            "workflow_version": claim.workflow_version,
-            "error": {"code": error.code, "message": error.message},
-        }
-        outbox.append(OutboxRow(claim.tenant_id, "error_workflow", encode(payload)))
+        self._recorder.failed(node, step, attempt, "", CANCELLED, None, command.at)
 
 
 def _is_true(value: Json) -> bool:
     if value is True or value is False:
         return value
     raise ExpressionError("type_error", "`when` must give true or false.")
-
-
-def more_of(step: StepKey, attempt: int, outcome: str | None, error: StepError | None) -> str:
-    """Return what few attempts have, as the JSON of a step row's `more`."""
-    more: dict[str, Json] = {}
-    if attempt > 1:
-        more["retry"] = attempt - 1
-    if outcome is not None:
-        more["outcome"] = outcome
-    if error is not None:
-        more["error"] = storable(error.message)
-        more["code"] = error.code
-    if step.path:
-        more["path"] = step.path
-    if step.round:
-        more["round"] = step.round
-    return encode(more)
-
-
-def storable(text: str) -> str:
-    """Return a message without what JSONB can't hold: it may quote what was refused for that very reason."""
-    return text.replace("\0", "\N{SYMBOL FOR NULL}").encode("utf-8", "replace").decode()
-
-
-def _encode_bound(bound: dict[str, Json]) -> str:
-    try:
-        return encode({"error": bound})
-    except Unencodable:
-        # What can't be stored of the details is left out; code and message are ours.
-        slim = {key: bound[key] for key in ("code", "message", "classification", "node_id", "node_type", "timestamp")}
-        return encode({"error": slim})
-
-
-def trigger_of(plan: Plan, named: str | None, trigger_type: str) -> str:
-    """Return the trigger node of a start: the named one, else the first of the fitting type, else the first."""
-    if named is not None and named in plan.index:
-        return named
-    fitting = {"webhook": "webhook_trigger", "schedule": "schedule_trigger", "event": "event_trigger"}.get(
-        trigger_type, "manual_trigger"
-    )
-    nodes = [plan.nodes[index] for index in plan.triggers]
-    return next((node.id for node in nodes if node.type == fitting), nodes[0].id)
 
 
 def _end_event(mark: Mapping[str, Json], at: Instant) -> Event:

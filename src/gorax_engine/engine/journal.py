@@ -133,7 +133,7 @@ class Journal:
         self._urgent.set()
 
     async def durable(self, owner: Owner) -> None:
-        """Wait until all that the execution has recorded so far is committed; then look at `owner.lost` and the like."""
+        """Wait until all that the execution has recorded is committed; then look at `owner.lost` and the like."""
         batch = owner.batch
         if batch is not None and not batch.done.is_set():
             self._urgent.set()

@@ -1,4 +1,4 @@
-"""A worker's lease: the right to act, which ends by this machine's monotonic clock before the database takes it back."""
+"""A worker's lease: the right to act. By this machine's clock it ends before the database takes it back."""
 
 from __future__ import annotations
 

@@ -18,12 +18,11 @@ from gorax_engine.core.commands import CancelStep, EndRun, SkipStep, StartStep
 from gorax_engine.core.events import RunCancelled, RunStarted
 from gorax_engine.core.json_edge import Unencodable, encode
 from gorax_engine.core.model import Json, StepError
-from gorax_engine.core.policies import step_error_json
+from gorax_engine.core.plan import trigger_of
 from gorax_engine.core.states import ExecutionState, StepState
-from gorax_engine.core.step_ids import step_id
 from gorax_engine.core.walk import advance, initial, recover
-from gorax_engine.engine.execution import more_of, trigger_of
 from gorax_engine.engine.plans import UnsupportedVersion
+from gorax_engine.engine.recorder import CANCELLED, failed_row, step_row
 from gorax_engine.errors import Conflict, Forbidden, IdempotencyMismatch, MalformedInput, NotFound, Unavailable
 from gorax_engine.store import queue, runs
 from gorax_engine.store.queue import Cancellable, Claim, EndRow, StartRow, StartVerdict, StepRow
@@ -35,8 +34,8 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from gorax_engine.core.commands import Command
-    from gorax_engine.core.model import Instant, StepKey
-    from gorax_engine.core.plan import Plan, PlanNode
+    from gorax_engine.core.model import StepKey
+    from gorax_engine.core.plan import Plan
     from gorax_engine.core.walk import StepRecord, WalkState
     from gorax_engine.engine.plans import Plans
     from gorax_engine.engine.worker import Worker
@@ -192,7 +191,9 @@ class Operations:
             case "workflow_inactive":
                 raise Conflict("The workflow is inactive; activate it first.", code="workflow_inactive")
             case code:
-                raise NotFound("There is no such workflow." if code == "workflow_not_found" else "Not found.", code=code)
+                raise NotFound(
+                    "There is no such workflow." if code == "workflow_not_found" else "Not found.", code=code
+                )
 
     async def run(self) -> None:
         """Commit group after group until cancelled. While one is on its way, the next fills."""
@@ -269,10 +270,16 @@ class Operations:
                 if plan is None:
                     await queue.close_running_steps(connection, execution_id)
                 else:
-                    steps = _last_steps(execution_id.bytes, locked, plan, records)
+                    steps = _last_steps(execution_id, locked, plan, records)
                 error = StepError("cancelled", reason or "The execution was cancelled.")
                 end = EndRow(
-                    execution_id, ExecutionState.CANCELLED.value, None, error.message, error.code, locked.now, waited=True
+                    execution_id,
+                    ExecutionState.CANCELLED.value,
+                    None,
+                    error.message,
+                    error.code,
+                    locked.now,
+                    waited=True,
                 )
                 await queue.record_end(connection, tenant_id, steps, end)
         return ExecutionState.CANCELLED.value
@@ -341,13 +348,14 @@ def _claim(row: StartRow, verdict: StartVerdict) -> Claim:
 
 
 def _last_steps(
-    seed: bytes,
+    execution_id: UUID,
     run: Cancellable,
     plan: Plan,
     records: dict[tuple[StepKey, int], StepRecord],
 ) -> list[StepRow]:
     """What a cancelled run's steps became: those that ran are failed, those that never began are skipped."""
-    state: WalkState = initial(plan, {}, seed)
+    execution = execution_id.int
+    state: WalkState = initial(plan, {}, execution_id.bytes)
     commands: list[Command]
     if run.started is None:
         state, commands = advance(plan, state, (RunCancelled(run.now),))
@@ -360,23 +368,12 @@ def _last_steps(
     for command in commands:
         match command:
             case CancelStep(step=step, attempt=attempt) if (step, attempt) in records:
-                error = StepError("cancelled", "The step was cancelled because the run ended.")
-                rows.append(_step_row(seed, plan.nodes[plan.index[step.node]], step, attempt, error, run.now))
+                rows.append(failed_row(execution, plan.nodes[plan.index[step.node]], step, attempt, CANCELLED, run.now))
             case CancelStep(step=step, attempt=1) | SkipStep(step=step):
-                rows.append(_step_row(seed, plan.nodes[plan.index[step.node]], step, 1, None, run.now))
+                node = plan.nodes[plan.index[step.node]]
+                rows.append(step_row(execution, node, step, 1, StepState.SKIPPED, completed=run.now))
             case CancelStep() | EndRun() | StartStep():
                 pass
             case _:
                 assert_never(command)
     return rows
-
-
-def _step_row(
-    seed: bytes, node: PlanNode, step: StepKey, attempt: int, error: StepError | None, at: Instant
-) -> StepRow:
-    bound = ""
-    if error is not None:
-        bound = encode({"error": step_error_json(error, node.id, node.type, attempt, node.retry.max_attempts, at)})
-    state = StepState.SKIPPED if error is None else StepState.FAILED
-    more = more_of(step, attempt, None, error)
-    return StepRow(step_id(int.from_bytes(seed, "big"), step, attempt), node.id, node.type, state, "", bound, more, "", str(at))

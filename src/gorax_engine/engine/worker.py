@@ -344,7 +344,7 @@ class Worker:
         execution = life.executions[claim.execution_id] = Execution(claim, plan, life.engine)
         try:
             at_once = execution.run_at_once()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a fault of the engine fails one run, not the worker
             life.tasks.start_soon(self._give_up, life, execution, error)
             return
         if at_once:
@@ -363,7 +363,7 @@ class Worker:
         """Run to the end, the parking or the loss. A fault of the engine itself fails this run and no other."""
         try:
             await execution.run()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a fault of the engine fails one run, not the worker
             await self._give_up(life, execution, error)
         else:
             self._let_go(life, execution)
@@ -396,7 +396,7 @@ class Worker:
         execution = life.executions[claim.execution_id] = Execution(claim, plan, life.engine)
         try:
             at_once = execution.run_at_once()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a fault of the engine fails one run, not the worker
             await self._give_up(life, execution, error)
             return
         if at_once:

@@ -7,8 +7,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from gorax_engine.core.model import Json
-from gorax_engine.engine.execution import ERROR_WORKFLOW_EVENT
 from gorax_engine.engine.operations import Operations, StartKey, StartRequest
+from gorax_engine.engine.recorder import ERROR_WORKFLOW_EVENT
 from gorax_engine.errors import Conflict, Forbidden, IdempotencyMismatch, NotFound
 from gorax_engine.ops.leader import Duty
 from gorax_engine.store import maintenance

@@ -72,5 +72,5 @@ async def _carry_out(duty: Duty) -> None:
         await duty.run_once()
     except (Unavailable, RecordRejected) as error:
         _log.warning("duty_failed", duty=duty.name, error=str(error))
-    except Exception:
+    except Exception:  # noqa: BLE001 - a fault of one duty must not end the others
         _log.exception("duty_crashed", duty=duty.name)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID, uuid4
 
 import asyncpg
-from asyncpg.pgproto.pgproto import UUID as DriverUUID
+from asyncpg.pgproto import pgproto
 
 from gorax_engine.store import queries
 from gorax_engine.store.operator import create_tenant, operator_connection
@@ -122,7 +122,7 @@ def _new_ids(count: int) -> Sequence[UUID]:
         tail = bytearray(os.urandom(10))
         tail[0] = (tail[0] & 0x0F) | 0x70
         tail[2] = (tail[2] & 0x3F) | 0x80
-        ids.append(DriverUUID(head + bytes(tail)))
+        ids.append(pgproto.UUID(head + bytes(tail)))
     return ids
 
 

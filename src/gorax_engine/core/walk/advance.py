@@ -104,10 +104,7 @@ class _Walk:
     def _started(self, event: RunStarted) -> None:
         """Every node without incoming edges is decided: the trigger runs, all others are skipped."""
         trigger = self.plan.index[event.trigger]
-        skipped: list[int] = []
-        for node in self.plan.nodes:
-            if node.incoming == 0 and node.index != trigger:
-                skipped.append(node.index)
+        skipped = [node.index for node in self.plan.nodes if node.incoming == 0 and node.index != trigger]
         self.state.latest = self.state.enabled_at[trigger] = event.at
         # It runs whatever leads to it: the edges of the other roots will be dead, and must not decide it again.
         self.state.pending[trigger] = 0
@@ -186,8 +183,7 @@ class _Walk:
         if alive:
             state.live[target] = 1
             state.continues[source] = 1
-        if state.enabled_at[target] < at:
-            state.enabled_at[target] = at
+        state.enabled_at[target] = max(state.enabled_at[target], at)
         state.pending[target] -= 1
         if state.pending[target] == 0:
             if state.live[target]:
@@ -225,8 +221,7 @@ class _Walk:
             self.commands.append(SkipStep(node.key, at))
             for edge in node.out:
                 target = edge.target
-                if state.enabled_at[target] < at:
-                    state.enabled_at[target] = at
+                state.enabled_at[target] = max(state.enabled_at[target], at)
                 state.pending[target] -= 1
                 if state.pending[target] == 0:
                     if state.live[target]:
@@ -237,8 +232,7 @@ class _Walk:
     def _settle(self, at: Instant) -> None:
         """Fill the free places, and end the run when every node is decided."""
         state = self.state
-        if state.latest < at:
-            state.latest = at
+        state.latest = max(state.latest, at)
         limit = self.plan.settings.max_concurrency
         while state.ready and limit is not None and len(state.attempts) < limit:
             index = heappop(state.ready)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from gorax_engine.core.commands import SkipStep, StartStep
 from gorax_engine.core.events import Event, RunStarted, StepDeclined, StepFailed, StepSucceeded
+from gorax_engine.core.model import OnError
+from gorax_engine.core.policies import should_retry
 from gorax_engine.core.states import StepState
-from gorax_engine.core.walk.advance import advance
+from gorax_engine.core.walk.advance import proceed
+from gorax_engine.core.walk.state import READY
 
 if TYPE_CHECKING:
     from gorax_engine.core.commands import Command
@@ -41,33 +44,89 @@ class Recovered:
 def recover(
     plan: Plan, state: WalkState, started: RunStarted, records: Mapping[tuple[StepKey, int], StepRecord]
 ) -> Recovered:
-    """Feed `advance` with the recorded ends until nothing recorded is left to tell.
+    """Feed the walk with the recorded ends until nothing recorded is left to tell.
 
     Exactly the commands that the records don't answer remain. Because the walk doesn't depend on the order of
-    independent results, the state equals that of the lost worker at its last record.
+    independent results, the state equals that of the lost worker at its last record; only which nodes wait for a
+    place under `max_concurrency` may differ, and what has begun never does.
     """
-    events: list[Event] = [started]
-    outstanding: list[Command] = []
-    in_doubt: set[tuple[StepKey, int]] = set()
-    while events:
-        state, commands = advance(plan, state, events)
-        events = []
-        for command in commands:
-            match command:
-                case StartStep(step=step, attempt=attempt):
-                    record = records.get((step, attempt))
-                    event = _recorded_event(step, attempt, record) if record else None
-                    if event is not None:
-                        events.append(event)
-                        continue
-                    if record is not None:
-                        in_doubt.add((step, attempt))
-                    outstanding.append(command)
-                case SkipStep(step=step) if (step, 1) in records:
-                    pass
-                case _:
-                    outstanding.append(command)
-    return Recovered(state, outstanding, frozenset(in_doubt))
+    replay = _Replay(plan, state.copy(), records)
+    replay.tell(started)
+    replay.deal_places()
+    replay.tell_the_end()
+    return Recovered(replay.state, replay.outstanding, frozenset(replay.in_doubt))
+
+
+class _Replay:
+    """One call of `recover`. `ends` are failures that end the run: they are told last, or they would hide the rest."""
+
+    def __init__(self, plan: Plan, state: WalkState, records: Mapping[tuple[StepKey, int], StepRecord]) -> None:
+        self.plan = plan
+        self.state = state
+        self.records = records
+        self.outstanding: list[Command] = []
+        self.in_doubt: set[tuple[StepKey, int]] = set()
+        self.ends: list[StepFailed] = []
+
+    def tell(self, started: RunStarted) -> None:
+        """Tell what is recorded, with a place for every node: what has begun must not wait for what has not."""
+        plan = replace(self.plan, settings=replace(self.plan.settings, max_concurrency=None))
+        events: list[Event] = [started]
+        while events:
+            commands = proceed(plan, self.state, events)
+            events = []
+            for command in commands:
+                event = self._answer(command)
+                if isinstance(event, StepFailed) and self._ends_run(event):
+                    self.ends.append(event)
+                elif event is not None:
+                    events.append(event)
+
+    def _answer(self, command: Command) -> Event | None:
+        """Return what became of a command, or None; then keep it, unless it asks for nothing but a row that is there."""
+        match command:
+            case StartStep(step=step, attempt=attempt) if (record := self.records.get((step, attempt))) is not None:
+                event = _recorded_event(step, attempt, record)
+                if event is not None:
+                    return event
+                self.in_doubt.add((step, attempt))
+            case SkipStep(step=step) if (step, 1) in self.records:
+                return None
+            case _:
+                pass
+        self.outstanding.append(command)
+        return None
+
+    def _ends_run(self, event: StepFailed) -> bool:
+        node = self.plan.nodes[self.plan.index[event.step.node]]
+        handled = node.has_error_edge or node.on_error is OnError.CONTINUE
+        return not handled and not should_retry(node.retry, event.error, event.attempt)
+
+    def deal_places(self) -> None:
+        """Let nodes wait that have not begun and have no place. Whoever has begun, if only to fail once, keeps his."""
+        limit = self.plan.settings.max_concurrency
+        if limit is None:
+            return
+        state, nodes = self.state, self.plan.nodes
+        idle = {
+            index for index, attempt in state.attempts.items()
+            if attempt == 1 and (nodes[index].key, 1) not in self.records
+        }  # fmt: skip
+        places = max(0, limit - len(state.attempts) + len(idle))
+        state.ready = sorted(idle)[places:]
+        for index in state.ready:
+            state.nodes[index] = READY
+            del state.attempts[index]
+        waiting = {nodes[index].key for index in state.ready}
+        self.outstanding = [
+            command for command in self.outstanding if not (isinstance(command, StartStep) and command.step in waiting)
+        ]
+
+    def tell_the_end(self) -> None:
+        """Tell the first failure that ends the run, if one is recorded."""
+        if self.ends:
+            first = min(self.ends, key=lambda event: (event.at, event.step))
+            self.outstanding += proceed(self.plan, self.state, (first,))
 
 
 def _recorded_event(step: StepKey, attempt: int, record: StepRecord) -> Event | None:

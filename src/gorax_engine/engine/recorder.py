@@ -1,0 +1,236 @@
+"""What an execution says about itself, turned into the rows that the journal commits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+from gorax_engine.core.json_edge import Unencodable, encode
+from gorax_engine.core.model import StepError
+from gorax_engine.core.policies import step_error_json
+from gorax_engine.core.states import ExecutionState, StepState
+from gorax_engine.core.step_ids import step_id
+from gorax_engine.store.queue import EndRow, OutboxRow, StepRow, WaitRow
+from gorax_engine.telemetry import StepFinished, Telemetry
+
+if TYPE_CHECKING:
+    from gorax_engine.core.commands import EndRun
+    from gorax_engine.core.model import Instant, Json, StepKey
+    from gorax_engine.core.plan import Plan, PlanNode
+    from gorax_engine.engine.journal import Journal, Owner
+    from gorax_engine.store.queue import Claim
+    from gorax_engine.store.runs import OpenWait
+
+ERROR_WORKFLOW_EVENT: Final = "gorax.execution_failed"
+CANCELLED: Final = StepError("cancelled", "The step was cancelled because the run ended.")
+
+
+class Recorder:
+    """Writes one run's records into the journal. `waited` says whether the run may have rows in `waits`."""
+
+    def __init__(self, claim: Claim, plan: Plan, owner: Owner, journal: Journal, telemetry: Telemetry) -> None:
+        self.waited = claim.recovered
+        self._claim = claim
+        self._plan = plan
+        self._owner = owner
+        self._journal = journal
+        self._telemetry = telemetry
+        self._number = claim.execution_id.int
+
+    def started(self, node: PlanNode, step: StepKey, attempt: int, given: str, at: Instant) -> None:
+        """An attempt runs now."""
+        row = step_row(self._number, node, step, attempt, StepState.RUNNING, given=given, started=at)
+        self._journal.step(self._owner, row)
+
+    def completed(
+        self,
+        node: PlanNode,
+        step: StepKey,
+        attempt: int,
+        given: str,
+        output: str,
+        outcome: str | None,
+        started: Instant | None,
+        at: Instant,
+    ) -> None:
+        """An attempt ended well. `given` and `output` are JSON texts."""
+        more = more_of(step, attempt, outcome, None) if attempt > 1 or outcome is not None or step.path else ""
+        row = StepRow(
+            step_id(self._number, step, attempt),
+            node.id,
+            node.type,
+            "completed",
+            given,
+            output,
+            more,
+            "" if started is None else str(started),
+            str(at),
+        )
+        self._journal.step(self._owner, row)
+        if started is not None:
+            self._telemetry.emit(StepFinished(node.type, "completed", at - started))
+
+    def failed(
+        self,
+        node: PlanNode,
+        step: StepKey,
+        attempt: int,
+        given: str,
+        error: StepError,
+        started: Instant | None,
+        at: Instant,
+    ) -> None:
+        """An attempt ended badly, or was cut off."""
+        self._journal.step(
+            self._owner, failed_row(self._number, node, step, attempt, error, at, given=given, started=started)
+        )
+        if started is not None:
+            self._telemetry.emit(StepFinished(node.type, "failed", at - started))
+
+    def skipped(self, node: PlanNode, step: StepKey, at: Instant) -> None:
+        """A step never runs."""
+        self._journal.step(self._owner, step_row(self._number, node, step, 1, StepState.SKIPPED, completed=at))
+
+    def waiting(self, node: PlanNode, wait: OpenWait) -> None:
+        """A step waits until a moment."""
+        step, attempt = wait.step, wait.attempt
+        self.waited = True
+        row = WaitRow(
+            self._wait_id(step, attempt),
+            self._claim.execution_id,
+            self._claim.tenant_id,
+            node.id,
+            step.path,
+            step.round,
+            attempt,
+            wait.kind,
+            wait.due,
+            encode(wait.output),
+        )
+        self._journal.entry(self._owner).waits.append(row)
+
+    def waited_for(self, step: StepKey, attempt: int) -> None:
+        """A wait is over."""
+        self._journal.entry(self._owner).closed_waits.append(self._wait_id(step, attempt))
+
+    def ended(self, command: EndRun) -> ExecutionState:
+        """The run is over; return its state, which is `failed` if its output can't be stored."""
+        status, error, output = command.status, command.error, None
+        if status is ExecutionState.COMPLETED:
+            try:
+                output = encode(command.output)
+            except Unencodable as refusal:
+                status = ExecutionState.FAILED
+                error = StepError("record_rejected", f"The run's output can't be stored: {refusal}.")
+        entry = self._journal.entry(self._owner)
+        entry.end = EndRow(
+            self._claim.execution_id,
+            status.value,
+            output,
+            None if error is None else storable(error.message),
+            None if error is None else error.code,
+            command.at,
+            self.waited,
+        )
+        if error is not None and status is ExecutionState.FAILED:
+            self._report_failure(entry.outbox, error)
+        return status
+
+    def _report_failure(self, outbox: list[OutboxRow], error: StepError) -> None:
+        """Leave word for the workflow that the tenant named for failures; its own failures are not reported again."""
+        target, claim = self._plan.settings.error_workflow, self._claim
+        if target is None or (claim.trigger_type == "event" and f'"{ERROR_WORKFLOW_EVENT}"' in claim.trigger_data):
+            return
+        payload: dict[str, Json] = {
+            "error_workflow": target,
+            "execution_id": str(claim.execution_id),
+            "workflow_id": str(claim.workflow_id),
+            "workflow_version": claim.workflow_version,
+            "error": {"code": error.code, "message": storable(error.message)},
+        }
+        outbox.append(OutboxRow(claim.tenant_id, "error_workflow", encode(payload)))
+
+    def _wait_id(self, step: StepKey, attempt: int) -> UUID:
+        return UUID(step_id(self._number, step, attempt))
+
+
+def step_row(
+    execution: int,
+    node: PlanNode,
+    step: StepKey,
+    attempt: int,
+    state: StepState,
+    *,
+    given: str = "",
+    output: str = "",
+    error: StepError | None = None,
+    started: Instant | None = None,
+    completed: Instant | None = None,
+) -> StepRow:
+    """Return the row of an attempt of a run, whose id comes as a number."""
+    return StepRow(
+        step_id(execution, step, attempt),
+        node.id,
+        node.type,
+        state.value,
+        given,
+        output,
+        more_of(step, attempt, None, error),
+        "" if started is None else str(started),
+        "" if completed is None else str(completed),
+    )
+
+
+def failed_row(
+    execution: int,
+    node: PlanNode,
+    step: StepKey,
+    attempt: int,
+    error: StepError,
+    at: Instant,
+    *,
+    given: str = "",
+    started: Instant | None = None,
+) -> StepRow:
+    """Return the row of an attempt that failed; what it has of the failure is kept as its output."""
+    bound = step_error_json(error, node.id, node.type, attempt, node.retry.max_attempts, at)
+    try:
+        output = encode({"error": bound})
+    except Unencodable:
+        # What can't be stored of the details is left out; code and message are ours.
+        slim = {key: bound[key] for key in ("code", "classification", "node_id", "node_type", "timestamp")}
+        output = encode({"error": {**slim, "message": storable(error.message)}})
+    return step_row(
+        execution,
+        node,
+        step,
+        attempt,
+        StepState.FAILED,
+        given=given,
+        output=output,
+        error=error,
+        started=started,
+        completed=at,
+    )
+
+
+def more_of(step: StepKey, attempt: int, outcome: str | None, error: StepError | None) -> str:
+    """Return what few attempts have, as the JSON of a step row's `more`; "" for most."""
+    more: dict[str, Json] = {}
+    if attempt > 1:
+        more["retry"] = attempt - 1
+    if outcome is not None:
+        more["outcome"] = outcome
+    if error is not None:
+        more["error"] = storable(error.message)
+        more["code"] = error.code
+    if step.path:
+        more["path"] = step.path
+    if step.round:
+        more["round"] = step.round
+    return encode(more) if more else ""
+
+
+def storable(text: str) -> str:
+    """Return a message without what JSONB can't hold: it may quote what was refused for that very reason."""
+    return text.replace("\0", "\N{SYMBOL FOR NULL}").encode("utf-8", "replace").decode()
