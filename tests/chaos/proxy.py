@@ -17,7 +17,10 @@ _CHUNK = 65_536
 
 
 class Proxy:
-    """Forwards to `target()`. All that it can do wrong concerns the connections that are open at that moment."""
+    """Forwards to `target()`, and does harm on demand.
+
+    `kept` is what clients sent into the black hole; `cut_replies` counts lost messages of the server.
+    """
 
     def __init__(self, target: Callable[[], tuple[str, int]]) -> None:
         self._target = target
@@ -28,6 +31,7 @@ class Proxy:
         self.latency = 0.0
         self.port = 0
         self.cut_replies = 0
+        self.kept = bytearray()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Proxy]:
@@ -47,6 +51,7 @@ class Proxy:
     def hold(self) -> None:
         """A black hole: what is sent stays in the proxy, both ways."""
         self._flowing = anyio.Event()
+        self.kept.clear()
 
     def let_flow(self) -> None:
         """The black hole heals: what was held is delivered, however late."""
@@ -86,6 +91,8 @@ class Proxy:
                 data = await source.receive(_CHUNK)
                 if self.latency:
                     await anyio.sleep(self.latency)
+                if upwards and not self._flowing.is_set():
+                    self.kept += data
                 await self._flowing.wait()
                 if upwards:
                     link.asked = True

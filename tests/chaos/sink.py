@@ -76,9 +76,9 @@ class Sink:
         self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
         app = web.Application()
         app.router.add_route("*", "/{tail:.*}", self._answer)
-        runner = web.AppRunner(app, access_log=None, keepalive_timeout=600)
+        runner = web.AppRunner(app, access_log=None, keepalive_timeout=600, shutdown_timeout=0.1)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0, shutdown_timeout=0.1, backlog=1024)
+        site = web.TCPSite(runner, "127.0.0.1", 0, backlog=1024)
         await site.start()
         self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         self._ready.set()

@@ -209,6 +209,15 @@ def definitions(sink: str) -> dict[str, dict[str, Any]]:
     }
 
 
+def gated(sink: str) -> dict[str, Any]:
+    """Return a workflow whose one call waits at a gate of the sink."""
+    return {
+        "nodes": [_TRIGGER, _http("call", sink, "gate/first", _N), _formula("last", "steps.call.body.answer")],
+        "edges": _chain("begin", "call", "last"),
+        "output": "{{ steps.last }}",
+    }
+
+
 _EXPECTED: Final[dict[str, Callable[[int], Expected]]] = {
     "chain": lambda n: Expected("completed", 2 * n + 2 + 2 * n),
     "fan": lambda n: Expected("completed", 4 * (n + 1)),
@@ -263,10 +272,19 @@ class Clients:
     async def publish(self, sink: str) -> None:
         """Create and publish every kind of workflow."""
         for kind, definition in definitions(sink).items():
-            _, created = await self._ask("POST", "/api/v1/workflows", {"name": kind, "definition": definition}, {})
-            workflow_id = created["data"]["id"]
-            await self._ask("POST", f"/api/v1/workflows/{workflow_id}/publish", None, {})
-            self.workflows[kind] = Workflow(uuid.UUID(workflow_id), kind, definition)
+            await self.add(kind, definition)
+
+    async def add(self, kind: str, definition: dict[str, Any]) -> Workflow:
+        """Create and publish one workflow, while nothing is wrong yet."""
+        status, created = await self._ask("POST", "/api/v1/workflows", {"name": kind, "definition": definition}, {})
+        if status != 201:
+            raise RuntimeError(f"the workflow {kind} was answered {status}: {created}")
+        workflow_id = created["data"]["id"]
+        status, published = await self._ask("POST", f"/api/v1/workflows/{workflow_id}/publish", None, {})
+        if status != 200:
+            raise RuntimeError(f"publishing {kind} was answered {status}: {published}")
+        workflow = self.workflows[kind] = Workflow(uuid.UUID(workflow_id), kind, definition)
+        return workflow
 
     async def run(self, start: Start) -> None:
         """Start until acknowledged; now and then once more; cancel what is to be cancelled."""
