@@ -18,7 +18,8 @@ Attempt = tuple[StepKey, int]
 class Run:
     """One run of a graph. `open` are the attempts that were started and have not ended, with their start.
 
-    `records` are the writes of step rows in their order: the ends of attempts, starts, skips and cancellations.
+    `records` are the writes of step rows in their order: the ends of attempts, starts, skips.
+    Those from `before_end` on are written together with the run's end.
     """
 
     def __init__(self, graph: Graph, plan: Plan | None = None) -> None:
@@ -31,8 +32,8 @@ class Run:
         self.applied: list[Event] = []
         self.records: list[tuple[Attempt, StepRecord]] = []
         self.busiest = 0
+        self.before_end = 0
 
-    @property
     def over(self) -> bool:
         return self.state.status is not ExecutionState.RUNNING
 
@@ -59,6 +60,8 @@ class Run:
         return commands
 
     def take(self, commands: list[Command]) -> None:
+        if commands and isinstance(commands[-1], EndRun):
+            self.before_end = len(self.records)
         for command in commands:
             self.commands.append(command)
             match command:
@@ -103,11 +106,11 @@ class Run:
 
     def finish(self, rng: Random, turns: int | None = None) -> None:
         """Let open attempts end in any order, sometimes one by one, until the run is over (or for `turns` turns)."""
-        while not self.over and (turns is None or turns > 0):
+        while not self.over() and (turns is None or turns > 0):
             assert self.open, f"nothing runs, and the run is not over: {self.state.nodes!r}"
             chosen = rng.sample(sorted(self.open), rng.randint(1, min(3, len(self.open))))
-            for batch in ([chosen] if rng.random() < 0.5 else [[one] for one in chosen]):
-                if self.over:
+            for batch in [chosen] if rng.random() < 0.5 else [[one] for one in chosen]:
+                if self.over():
                     break
                 self._end(batch)
             turns = None if turns is None else turns - 1

@@ -81,8 +81,7 @@ class Oracle:
         return {
             name: fate.output
             for name, fate in self.fates.items()
-            if fate.end in ("completed", "failed")
-            and not any(self.live(arrow) for arrow in self.graph.out_of(name))
+            if fate.end in ("completed", "failed") and not any(self.live(arrow) for arrow in self.graph.out_of(name))
         }
 
     @property

@@ -58,7 +58,7 @@ def check_calm(run: Run) -> None:
 
 
 def check_records(run: Run) -> None:
-    """One EndRun, at the very end; every node has exactly one terminal record; attempts are counted from 1 without gaps."""
+    """One EndRun, at the very end; one terminal record for every node; attempts are counted from 1 without gaps."""
     ends = [place for place, command in enumerate(run.commands) if isinstance(command, EndRun)]
     assert ends == [len(run.commands) - 1]
     assert run.end.status is run.state.status
@@ -68,11 +68,11 @@ def check_records(run: Run) -> None:
         if isinstance(command, SkipStep | CancelStep):
             assert command.step == StepKey(command.step.node)
             terminal[command.step.node] += 1
-    for event in run.applied:
-        if isinstance(event, StepSucceeded):
-            terminal[event.step.node] += 1
-        elif isinstance(event, StepFailed) and event.attempt == len(run.graph.node(event.step.node).used):
-            terminal[event.step.node] += 1
+    terminal.update(
+        event.step.node
+        for event in run.applied
+        if isinstance(event, StepSucceeded) or (isinstance(event, StepFailed) and ended_by(run.graph, event))
+    )
     assert terminal == Counter({node.id: 1 for node in run.plan.nodes})
     for name, starts in starts_of(run).items():
         assert [start.attempt for start in starts] == list(range(1, len(starts) + 1))
@@ -108,8 +108,7 @@ def test_a_run_that_ends_early_keeps_what_was_decided(seed: int, size: int) -> N
 def check_end(run: Run, last: Event) -> None:
     """The end is what the last event makes it; every other node is as the facts up to then decide it."""
     graph = run.graph
-    ended = {event.step.node for event in run.applied if is_last_of_its_node(graph, event)}
-    oracle = Oracle(graph, ended)
+    oracle = judge(run)
     for name, end in ends_of(run).items():
         fate = oracle.fate(name)
         started = any(isinstance(command, StartStep) and command.step.node == name for command in run.commands)
@@ -143,9 +142,7 @@ def check_end(run: Run, last: Event) -> None:
             if graph.node(step.node).labels:
                 facts = {name for name, fate in oracle.fates.items() if fate.end in ("completed", "failed")}
                 assert run.end.output == {
-                    name: oracle.fate(name).output
-                    for name in facts
-                    if name == step.node or name in oracle.leaves
+                    name: oracle.fate(name).output for name in facts if name == step.node or name in oracle.leaves
                 }
                 assert run.end.at >= at
             else:
@@ -154,14 +151,20 @@ def check_end(run: Run, last: Event) -> None:
             assert run.end == EndRun(ExecutionState.COMPLETED, oracle.leaves, None, oracle.last_moment)
 
 
-def is_last_of_its_node(graph: Graph, event: Event) -> bool:
+def ended_by(graph: Graph, event: Event) -> str | None:
+    """The node that this event ended for good."""
     match event:
-        case StepSucceeded() | StepDeclined():
-            return True
-        case StepFailed(step=step, attempt=attempt):
-            return attempt == len(graph.node(step.node).used)
+        case StepSucceeded(step=step) | StepDeclined(step=step):
+            return step.node
+        case StepFailed(step=step, attempt=attempt) if attempt == len(graph.node(step.node).used):
+            return step.node
         case _:
-            return False
+            return None
+
+
+def judge(run: Run) -> Oracle:
+    """The oracle's view of a run, from what has ended so far."""
+    return Oracle(run.graph, {node for event in run.applied if (node := ended_by(run.graph, event))})
 
 
 @settings(max_examples=500, deadline=None)
@@ -172,7 +175,7 @@ def test_an_end_from_without_comes_at_any_moment(seed: int, size: int, turns: in
     if turns:
         run.begin()
         run.finish(rng, turns - 1)
-    if not run.over:
+    if not run.over():
         event: Event = RunCancelled(START + 500, "enough") if cancelled else RunFailed(ERROR, START + 500)
         run.feed(event)
         if turns:
@@ -207,17 +210,16 @@ def test_nothing_starts_before_its_edges_are_decided_and_one_is_live(seed: int, 
     run = Run(random_graph(rng, size))
     run.begin()
     while True:
-        graph = run.graph
-        oracle = Oracle(graph, {event.step.node for event in run.applied if is_last_of_its_node(graph, event)})
+        oracle = judge(run)
         running = {step.node for step, _ in run.open}
         ready = {node.id for node in run.plan.nodes if run.state.nodes[node.index] == NodeState.READY}
         assert running | ready == {name for name, fate in oracle.fates.items() if fate.end == "running"}
         assert not running & ready
         if ready:
-            assert graph.limit == len(running), "a place is free, and a ready node waits"
+            assert run.graph.limit == len(running), "a place is free, and a ready node waits"
         _check_ignored(run, running)
         run.finish(rng, 1)
-        if run.over:
+        if run.over():
             break
 
 

@@ -83,7 +83,7 @@ class _Replay:
                     events.append(event)
 
     def _answer(self, command: Command) -> Event | None:
-        """Return what became of a command, or None; then keep it, unless it asks for nothing but a row that is there."""
+        """Return what became of a command, or None, and then keep it, unless its row is there already."""
         match command:
             case StartStep(step=step, attempt=attempt) if (record := self.records.get((step, attempt))) is not None:
                 event = _recorded_event(step, attempt, record)
