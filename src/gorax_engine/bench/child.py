@@ -1,4 +1,4 @@
-"""One process of the bench: the engine as the daemon composes it, with a closed loop of starts, or a writer of the limit.
+"""One process of the bench: the engine as the daemon composes it, driven in a closed loop, or a writer of the limit.
 
 Takes a job as JSON in its argument, says `ready`, waits for a line on standard input, works, and prints its result as
 JSON.

@@ -103,9 +103,10 @@ class Started:
 class _Pending:
     """One caller of `start` that waits for the commit."""
 
-    __slots__ = ("failure", "group", "row", "verdict")
+    __slots__ = ("failure", "group", "request", "row", "verdict")
 
-    def __init__(self, row: StartRow, group: _Group) -> None:
+    def __init__(self, request: StartRequest, row: StartRow, group: _Group) -> None:
+        self.request = request
         self.row = row
         self.group = group
         self.verdict: StartVerdict | None = None
@@ -119,19 +120,19 @@ class _Group:
 
     def __init__(self) -> None:
         self.members: list[_Pending] = []
-        self.keys: set[tuple[UUID, str | None, str]] = set()
+        self.keys: set[tuple[str, str, str]] = set()
         self.done = anyio.Event()
 
-    def add(self, row: StartRow) -> _Pending | None:
+    def add(self, request: StartRequest, row: StartRow) -> _Pending | None:
         """Take one more start, unless the group is full or has its key already."""
         if len(self.members) >= MAX_GROUP:
             return None
-        if row.key is not None:
+        if row.key:
             key = (row.tenant_id, row.key_kind, row.key)
             if key in self.keys:
                 return None
             self.keys.add(key)
-        pending = _Pending(row, self)
+        pending = _Pending(request, row, self)
         self.members.append(pending)
         return pending
 
@@ -161,12 +162,12 @@ class Operations:
         which it is not known whether the run was started: the same key tells.
         """
         row = _row_of(request)
-        pending = self._groups[-1].add(row) if self._groups else None
+        pending = self._groups[-1].add(request, row) if self._groups else None
         if pending is None:
             group = _Group()
             self._groups.append(group)
             self._arrived.set()
-            pending = group.add(row)
+            pending = group.add(request, row)
             assert pending is not None
         await pending.group.done.wait()
         if pending.failure is not None:
@@ -239,7 +240,7 @@ class Operations:
                 self._worker.adopt(
                     worker_id,
                     room,
-                    [_claim(p.row, v) for p, v in zip(group, verdicts, strict=False) if v.claimed],
+                    [_claim(p.request, p.row, v) for p, v in zip(group, verdicts, strict=False) if v.claimed],
                 )
         queued = False
         for pending, verdict in zip(group, verdicts, strict=True):
@@ -301,45 +302,58 @@ class Operations:
             return None
 
 
+_NO_KEY: Final = ("", "", "", "")
+_NO_DELIVERY: Final = ("", "", "", "", "", "", "")
+
+
 def _row_of(request: StartRequest) -> StartRow:
     key, delivery = request.start_key, request.delivery
     try:
         return StartRow(
-            request.tenant_id,
-            request.workflow_id,
+            str(request.tenant_id),
+            str(request.workflow_id),
             request.trigger_type,
             encode(request.trigger_data),
-            request.trigger_node,
-            request.priority,
-            request.started_by,
-            None if key is None else key.kind,
-            None if key is None else key.key,
-            None if key is None else key.body_hash,
-            None if key is None else round(key.ttl.total_seconds()),
-            None if delivery is None else delivery.webhook_id,
-            None if delivery is None else delivery.method,
-            None if delivery is None else delivery.path,
-            None if delivery is None else encode(delivery.query),
-            None if delivery is None else encode(delivery.headers),
-            None if delivery is None else encode(delivery.body),
-            None if delivery is None else delivery.raw_body,
+            request.trigger_node or "",
+            str(request.priority),
+            "" if request.started_by is None else str(request.started_by),
+            *(_NO_KEY if key is None else _key_columns(key)),
+            *(_NO_DELIVERY if delivery is None else _delivery_columns(delivery)),
         )
     except Unencodable as error:
         raise MalformedInput(f"The input can't be stored: {error}.") from None
 
 
-def _claim(row: StartRow, verdict: StartVerdict) -> Claim:
+def _key_columns(key: StartKey) -> tuple[str, str, str, str]:
+    body_hash = "" if key.body_hash is None else "\\x" + key.body_hash.hex()
+    return key.kind, encode(key.key), body_hash, str(round(key.ttl.total_seconds()))
+
+
+def _delivery_columns(delivery: WebhookDelivery) -> tuple[str, str, str, str, str, str, str]:
+    return (
+        str(delivery.webhook_id),
+        delivery.method,
+        encode(delivery.path),
+        encode(delivery.query),
+        encode(delivery.headers),
+        encode(delivery.body),
+        "\\x" + delivery.raw_body.hex(),
+    )
+
+
+def _claim(request: StartRequest, row: StartRow, verdict: StartVerdict) -> Claim:
+    """The claim that came with the start: the first of the run, so its token is 1."""
     return Claim(
         verdict.execution_id,
-        row.tenant_id,
+        request.tenant_id,
         1,
         0,
         None,
         False,
-        row.workflow_id,
+        request.workflow_id,
         verdict.workflow_version,
-        row.trigger_type,
-        row.trigger_node,
+        request.trigger_type,
+        request.trigger_node,
         row.trigger_data,
         verdict.vars,
         verdict.started,

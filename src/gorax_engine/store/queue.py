@@ -82,26 +82,30 @@ class OutboxRow(NamedTuple):
 
 
 class StartRow(NamedTuple):
-    """One start as `gorax_start_executions` takes it; JSON as text."""
+    """One start as `gorax_start_executions` takes it: text throughout, "" for NULL, bytes as `\\x` and hexadecimal.
 
-    tenant_id: UUID
-    workflow_id: UUID
+    `trigger_data`, `query`, `headers` and `body` are JSON, and so are `key` and `path` (JSON strings). `key_ttl` is in
+    seconds. No value may hold U+001F.
+    """
+
+    tenant_id: str
+    workflow_id: str
     trigger_type: str
     trigger_data: str
-    trigger_node: str | None
-    priority: int
-    started_by: UUID | None
-    key_kind: str | None
-    key: str | None
-    body_hash: bytes | None
-    key_ttl: int | None
-    webhook_id: UUID | None
-    method: str | None
-    path: str | None
-    query: str | None
-    headers: str | None
-    body: str | None
-    raw_body: bytes | None
+    trigger_node: str
+    priority: str
+    started_by: str
+    key_kind: str
+    key: str
+    body_hash: str
+    key_ttl: str
+    webhook_id: str
+    method: str
+    path: str
+    query: str
+    headers: str
+    body: str
+    raw_body: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +195,9 @@ def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[tuple[Any, ...
 async def start(
     session: Session, rows: Sequence[StartRow], *, worker_id: UUID | None, room: int, ring: bool
 ) -> list[StartVerdict]:
-    """Write a group of starts in one transaction; claim up to `room` of them for `worker_id`. `ring` wakes others."""
-    records = await session.fetch(_SQL.start, worker_id, room, *_columns(rows, len(StartRow._fields)), ring)
+    """Write at least one start, all in one transaction; claim up to `room` for `worker_id`. `ring` wakes others."""
+    columns = [SEPARATOR.join(column) for column in zip(*rows, strict=True)]
+    records = await session.fetch(_SQL.start, worker_id, room, *columns, ring)
     return [StartVerdict(*list(record.values())[1:]) for record in records]
 
 
