@@ -1,0 +1,51 @@
+"""One `gorax dev` for the tests that don't harm it, and folders in which servers can live."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .harness import Api, Dev, run_dev
+from .sink import Sink
+
+
+@pytest.fixture(scope="session")
+def dev() -> Iterator[Dev]:
+    """A daemon for many tests. Don't stop it; use names of your own (`fresh`)."""
+    with _folder() as folder, run_dev(folder) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def api(dev: Dev) -> Api:
+    """The client of `dev`."""
+    return dev.api
+
+
+@pytest.fixture(scope="session")
+def sink() -> Iterator[Sink]:
+    """The outside world."""
+    listening = Sink()
+    yield listening
+    listening.close()
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """An empty folder that Postgres's own user can reach, too."""
+    with _folder() as made:
+        yield made
+
+
+class _folder:
+    def __enter__(self) -> Path:
+        self._path = Path(tempfile.mkdtemp(prefix="gorax-acc-"))
+        self._path.chmod(0o711)
+        return self._path
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self._path, ignore_errors=True)
