@@ -34,12 +34,16 @@ OVERLAPPING: Final = 3
 """How many faults may be at work at once."""
 
 _ENDED = "SELECT count(*)::int FROM executions WHERE status IN ('completed', 'failed', 'cancelled')"
+GIVEN_UP_AT_MOST: Final = 0.01
+"""The share of runs that a storm may drive to `worker_lost` before it says more about the engine than about itself."""
+
 _RESCUES = """
 SELECT count(*) FILTER (WHERE new_crashes > old_crashes)::int AS rescued,
        count(*) FILTER (WHERE parked)::int AS parked,
        count(*) FILTER (WHERE old_owner IS NOT NULL AND new_owner IS NULL AND NOT parked
                           AND new_crashes = old_crashes)::int AS given_back,
-       max(new_token)::int AS most_claims
+       max(new_token)::int AS most_claims,
+       (SELECT count(*)::int FROM executions WHERE error_code = 'worker_lost') AS given_up
   FROM chaos.queue_log WHERE op = 'UPDATE'
 """
 
@@ -250,6 +254,8 @@ class _Storm:
         effective = sum(hit.effective for hit in verdict.hits)
         verdict.figures["effective faults"] = f"{effective} of {len(verdict.hits)}"
         verdict.figures["sink calls"] = len(self._sink.calls)
+        if verdict.figures["given_up"] > max(1, GIVEN_UP_AT_MOST * options.executions):
+            verdict.unexpected.append(f"{verdict.figures['given_up']} runs were given up as worker_lost")
         if effective < options.faults:
             verdict.void.append(f"only {effective} faults hit anything, {options.faults} were asked for")
         if verdict.figures["ended in the storm"] < options.executions / 2:
