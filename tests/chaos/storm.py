@@ -141,8 +141,13 @@ class _Storm:
         self._sink = sink
         self._server = server
         self._began = time.monotonic()
-        self._starts = plan(options.seed, options.executions)
+        self._starts: list[Start] = []
         self._rng = random.Random(f"faults {options.seed}")
+
+    @property
+    def _effective(self) -> int:
+        """How many faults hit runs in flight so far."""
+        return sum(hit.effective for hit in self._verdict.hits)
 
     def _say(self, text: str) -> None:
         line = f"{time.monotonic() - self._began:7.2f} s  {text}"
@@ -202,12 +207,15 @@ class _Storm:
                 daemon.ended = True
 
     async def _load(self, clients: Clients, raging: anyio.Event) -> None:
-        """Start all runs, spread over the time that the faults will take."""
+        """Start runs, spread over the time that the faults will take, until there were enough of both."""
         mean = self._options.fiercest + (self._options.calmest - self._options.fiercest) / 3
-        pause = self._options.faults * mean * 1.2 / self._options.executions
+        pause = self._options.faults * mean / self._options.executions
         with anyio.move_on_after(self._options.longest) as patience:
             async with anyio.create_task_group() as users:
-                for start in self._starts:
+                for start in plan(self._options.seed):
+                    if len(self._starts) >= self._options.executions and self._effective >= self._options.faults:
+                        break
+                    self._starts.append(start)
                     users.start_soon(clients.run, start)
                     await anyio.sleep(pause * 2 * clients.rng.random())
                 raging.set()
@@ -251,13 +259,14 @@ class _Storm:
     def _judge(self) -> None:
         """Say whether it was a storm: enough of it hit, and the engine went on meanwhile."""
         options, verdict = self._options, self._verdict
-        effective = sum(hit.effective for hit in verdict.hits)
+        effective = self._effective
         verdict.figures["effective faults"] = f"{effective} of {len(verdict.hits)}"
         verdict.figures["sink calls"] = len(self._sink.calls)
         if verdict.figures["given_up"] > max(1, GIVEN_UP_AT_MOST * options.executions):
             verdict.unexpected.append(f"{verdict.figures['given_up']} runs were given up as worker_lost")
         if effective < options.faults:
             verdict.void.append(f"only {effective} faults hit anything, {options.faults} were asked for")
+        verdict.figures["runs"] = len(self._starts)
         if verdict.figures["ended in the storm"] < options.executions / 2:
             verdict.void.append(f"only {verdict.figures['ended in the storm']} runs ended during the storm")
 

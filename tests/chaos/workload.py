@@ -7,14 +7,14 @@ import random
 import uuid
 from collections import Counter
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import aiohttp
 import anyio
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 PARKS: Final = 6
 """Seconds: longer than what the engine keeps in memory."""
@@ -231,19 +231,28 @@ _EXPECTED: Final[dict[str, Callable[[int], Expected]]] = {
     "cancelled": lambda _: Expected("cancelled", None, "cancelled"),
     "hook": lambda n: Expected("completed", 2 * n + 1),
 }
-_WEIGHTS: Final = {"chain": 5, "fan": 4, "branch": 3, "pause": 2, "park": 3, "backoff": 1, "caught": 2, "continued": 1}
-_WEIGHTS_MORE: Final = {**_WEIGHTS, "failing": 2, "cancelled": 2, "hook": 5}
+_WEIGHTS: Final = {
+    "chain": 5,
+    "fan": 4,
+    "branch": 3,
+    "pause": 2,
+    "park": 3,
+    "backoff": 1,
+    "caught": 2,
+    "continued": 1,
+    "failing": 2,
+    "cancelled": 2,
+    "hook": 5,
+}
 
 
-def plan(seed: int, count: int) -> list[Start]:
-    """Return the starts of a storm: the same for the same seed."""
+def plan(seed: int) -> Iterator[Start]:
+    """Give one start after another, without end: the same for the same seed."""
     rng = random.Random(f"workload {seed}")
-    kinds = rng.choices(list(_WEIGHTS_MORE), weights=list(_WEIGHTS_MORE.values()), k=count)
-    starts = []
-    for number, kind in enumerate(kinds):
-        n = rng.randrange(1000)
-        starts.append(Start(f"chaos-{seed}-{number}", kind, n, _EXPECTED[kind](n), by_webhook=kind == "hook"))
-    return starts
+    kinds, weights = list(_WEIGHTS), list(_WEIGHTS.values())
+    for number in count():
+        kind, n = rng.choices(kinds, weights)[0], rng.randrange(1000)
+        yield Start(f"chaos-{seed}-{number}", kind, n, _EXPECTED[kind](n), by_webhook=kind == "hook")
 
 
 @dataclass(slots=True)
