@@ -12,6 +12,7 @@ import sys
 import time
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
@@ -19,7 +20,7 @@ import anyio
 import anyio.to_thread
 
 from gorax_engine import __version__
-from gorax_engine.bench.workload import BODY, Hold, Noop, limit_rows
+from gorax_engine.bench.workload import BODY, Hold, Noop, limit_run
 from gorax_engine.daemon import RunningEngine, open_engine, settle_memory
 from gorax_engine.engine.operations import StartKey, StartRequest
 from gorax_engine.ops.metrics import Metrics
@@ -143,11 +144,13 @@ def _request(job: Job) -> StartRequest:
 
 
 async def _limit(job: Job) -> dict[str, Any]:
-    await _go()
-    rows = limit_rows(job.mode, job.steps)
-    began = time.time()
     role = None if job.copy else "gorax_worker"
-    await bench.write_limit(job.dsn, role, job.seeded, rows, job.count, copy=job.copy)
+    make = partial(limit_run, job.mode, job.steps)
+    await bench.write_limit(job.dsn, role, job.seeded, make, bench.BATCH, copy=job.copy)
+    settle_memory()
+    await _go()
+    began = time.time()
+    await bench.write_limit(job.dsn, role, job.seeded, make, job.count, copy=job.copy)
     return {"began": began, "ended": time.time()}
 
 

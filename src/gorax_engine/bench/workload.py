@@ -1,4 +1,4 @@
-"""What the bench runs: definitions, the no-op and the holding task node, and the JSON that a run of them leaves."""
+"""What the bench runs: definitions, the no-op and the holding task node, and the values that a run of them leaves."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from typing import Any, Final
 
 import anyio
 
-from gorax_engine.core.json_edge import encode
 from gorax_engine.core.model import Json
 from gorax_engine.nodes.api import Completed, NodeContext, NodeKind, NodeSpec, Outcome
-from gorax_engine.store.bench import LimitRows
+from gorax_engine.store.bench import LimitRun
 
 BODY: Final[dict[str, Json]] = {"n": 0, "name": "order 4711", "tags": ["new", "eu", {"weight": 3}]}
 LABELS: Final = ("in stock", "to be packed", "to be sent")
@@ -107,16 +106,16 @@ def webhook() -> dict[str, Json]:
     return {"nodes": nodes, "edges": [{"id": "e1", "source": "start", "target": "s1"}]}
 
 
-def limit_rows(mode: str, steps: int) -> LimitRows:
-    """Return the JSON of a run of `pure` or `durable`, as its rows hold it."""
-    rows: list[tuple[str, str, str | None, str | None]] = [("start", "manual_trigger", None, encode({"body": BODY}))]
+def limit_run(mode: str, steps: int, _number: int) -> LimitRun:
+    """Return the values that a run of `pure` or `durable` leaves in its rows."""
+    rows: list[tuple[str, str, Json, Json]] = [("start", "manual_trigger", None, {"body": BODY})]
     last: Json = None
     for index in range(1, steps + 1):
         if mode == "pure":
             label = f"step {index} of {BODY['name']}: {LABELS[index % len(LABELS)]}"
             last = {"n": index, "label": label, "tags": BODY["tags"]}
-            rows.append((f"s{index}", "transform", encode({"mapping": last}), encode(last)))
+            rows.append((f"s{index}", "transform", {"mapping": last}, last))
         else:
             last = {"ok": True}
-            rows.append((f"s{index}", "bench_noop", "{}", encode(last)))
-    return LimitRows(encode({"body": BODY}), encode({f"s{steps}": last}), rows)
+            rows.append((f"s{index}", "bench_noop", {}, last))
+    return LimitRun({"body": BODY}, rows, {f"s{steps}": last})

@@ -1,22 +1,25 @@
 """What the bench asks of Postgres beside the engine: a tenant and workflows, counters, backlogs, and the limit.
 
-The limit writes the rows that the engine writes for a run (start key, execution, queue row, steps, end) with nothing
-between: batches of 100 runs, the accept in one transaction and the rest in another, by COPY or by unnest.
+The limit is what a program of plain batched SQL needs for the rows of accept, claim, steps and end of a run: 100 runs
+to a transaction, by COPY or by unnest, with the JSON of each row made from its values, as it must be. It has no graph,
+no templates, no fence and no failure path.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from uuid import UUID, uuid4
 
 import asyncpg
 from asyncpg.pgproto import pgproto
 
+from gorax_engine.core.json_edge import encode
+from gorax_engine.core.model import Json
 from gorax_engine.store import queries
 from gorax_engine.store.operator import create_tenant, operator_connection
 
@@ -91,25 +94,38 @@ async def unclaim(dsn: str, worker_id: UUID) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class LimitRows:
-    """The JSON of one run as the engine recorded it: trigger data, output, and (node, type, input, output) per step."""
+class LimitRun:
+    """The values of one run: trigger data, (node, type, input or None, output) per step, and the run's output."""
 
-    trigger_data: str
-    output: str
-    steps: Sequence[tuple[str, str, str | None, str | None]]
+    trigger_data: Json
+    steps: Sequence[tuple[str, str, Json, Json]]
+    output: Json
 
 
-async def write_limit(dsn: str, role: str | None, seeded: Seeded, rows: LimitRows, count: int, *, copy: bool) -> float:
-    """Write `count` runs in batches over one connection; return the seconds it took."""
-    settings = {"role": role} if role else {}
-    connection = await asyncpg.connect(dsn, server_settings=settings)
+async def write_limit(
+    dsn: str, role: str | None, seeded: Seeded, make: Callable[[int], LimitRun], count: int, *, copy: bool
+) -> None:
+    """Write `count` runs, the n-th of which has the values `make(n)`, in batches over one connection."""
+    connection = await asyncpg.connect(dsn, server_settings={"role": role} if role else {})
     try:
-        write = _copy_batch if copy else _unnest_batch
-        await write(connection, seeded, rows)
-        began = time.monotonic()
-        for _ in range(0, count, BATCH):
-            await write(connection, seeded, rows)
-        return time.monotonic() - began
+        for first in range(0, count, BATCH):
+            ids = _new_ids(BATCH)
+            async with connection.transaction():
+                data = [encode(make(first + place).trigger_data) for place in range(BATCH)]
+                await (_copy_accept if copy else _unnest_accept)(connection, seeded, ids, data)
+            async with connection.transaction():
+                await connection.execute(_SQL.limit_claim_queue, ids, seeded.workflow_id)
+                await connection.execute(_SQL.limit_claim_executions, ids)
+            async with connection.transaction():
+                runs = [make(first + place) for place in range(BATCH)]
+                steps = [
+                    (each, node, kind, None if given is None else encode(given), encode(output))
+                    for each, run in zip(ids, runs, strict=True)
+                    for node, kind, given, output in run.steps
+                ]
+                await (_copy_steps if copy else _unnest_steps)(connection, seeded, steps)
+                await connection.execute(_SQL.limit_ends, ids, [encode(run.output) for run in runs])
+                await connection.execute(_SQL.limit_leave_queue, ids)
     finally:
         await connection.close()
 
@@ -126,83 +142,56 @@ def _new_ids(count: int) -> Sequence[UUID]:
     return ids
 
 
-async def _unnest_batch(connection: Connection, seeded: Seeded, rows: LimitRows) -> None:
-    tenant, workflow = seeded.tenant_id, seeded.workflow_id
-    ids = _new_ids(BATCH)
-    async with connection.transaction():
-        await connection.execute(_SQL.limit_start_keys, tenant, ids, [str(each) for each in ids], _HASH)
-        await connection.execute(_SQL.limit_executions, tenant, workflow, ids, [rows.trigger_data] * BATCH)
-        await connection.execute(_SQL.limit_queue, tenant, workflow, workflow, ids)
-    nodes, types, inputs, outputs = (list(column) * BATCH for column in zip(*rows.steps, strict=True))
-    executions = [each for each in ids for _ in rows.steps]
-    async with connection.transaction():
-        await connection.execute(
-            _SQL.limit_steps, tenant, _new_ids(len(executions)), executions, nodes, types, inputs, outputs
-        )
-        await connection.execute(_SQL.limit_ends, ids, [rows.output] * BATCH)
-        await connection.execute(_SQL.limit_leave_queue, ids)
+_Steps: TypeAlias = Sequence[tuple[UUID, str, str, str | None, str]]
 
 
-async def _copy_batch(connection: Connection, seeded: Seeded, rows: LimitRows) -> None:
+async def _unnest_accept(connection: Connection, seeded: Seeded, ids: Sequence[UUID], data: Sequence[str]) -> None:
     tenant, workflow = seeded.tenant_id, seeded.workflow_id
-    ids, now = _new_ids(BATCH), datetime.now(UTC)
+    await connection.execute(_SQL.limit_start_keys, tenant, ids, [str(each) for each in ids], _HASH)
+    await connection.execute(_SQL.limit_executions, tenant, workflow, ids, data)
+    await connection.execute(_SQL.limit_queue, tenant, workflow, ids)
+
+
+async def _unnest_steps(connection: Connection, seeded: Seeded, steps: _Steps) -> None:
+    await connection.execute(_SQL.limit_steps, seeded.tenant_id, _new_ids(len(steps)), *zip(*steps, strict=True))
+
+
+async def _copy_accept(connection: Connection, seeded: Seeded, ids: Sequence[UUID], data: Sequence[str]) -> None:
+    tenant, workflow, now = seeded.tenant_id, seeded.workflow_id, datetime.now(UTC)
     day = now + timedelta(days=1)
-    async with connection.transaction():
-        await _copy(
-            connection,
-            "start_keys",
-            ("tenant_id", "kind", "key", "execution_id", "body_hash", "created_at", "expires_at"),
-            [(tenant, "idempotency", str(each), each, _HASH, now, day) for each in ids],
-        )
-        await _copy(
-            connection,
-            "executions",
-            (
-                "id",
-                "tenant_id",
-                "workflow_id",
-                "workflow_version",
-                "status",
-                "trigger_type",
-                "trigger_data",
-                "created_at",
-                "started_at",
-            ),
-            [(each, tenant, workflow, 1, "running", "api", rows.trigger_data, now, now) for each in ids],
-        )
-        await _copy(
-            connection,
-            "execution_queue",
-            ("execution_id", "tenant_id", "workflow_id", "ready_at", "owner", "token"),
-            [(each, tenant, workflow, now, workflow, 1) for each in ids],
-        )
-    steps = [(each, *step) for each in ids for step in rows.steps]
-    async with connection.transaction():
-        await _copy(
-            connection,
-            "step_executions",
-            (
-                "id",
-                "execution_id",
-                "tenant_id",
-                "node_id",
-                "node_type",
-                "status",
-                "input_data",
-                "output_data",
-                "retry_count",
-                "started_at",
-                "completed_at",
-                "duration_ms",
-            ),
-            [
-                (step_id, each, tenant, node, kind, "completed", given, got, 0, now, now, 0)
-                for step_id, (each, node, kind, given, got) in zip(_new_ids(len(steps)), steps, strict=True)
-            ],
-        )
-        await connection.execute(_SQL.limit_ends, ids, [rows.output] * BATCH)
-        await connection.execute(_SQL.limit_leave_queue, ids)
+    await _copy(
+        connection,
+        "start_keys",
+        "tenant_id kind key execution_id body_hash created_at expires_at",
+        [(tenant, "idempotency", str(each), each, _HASH, now, day) for each in ids],
+    )
+    await _copy(
+        connection,
+        "executions",
+        "id tenant_id workflow_id workflow_version status trigger_type trigger_data created_at",
+        [(each, tenant, workflow, 1, "pending", "api", text, now) for each, text in zip(ids, data, strict=True)],
+    )
+    await _copy(
+        connection,
+        "execution_queue",
+        "execution_id tenant_id workflow_id ready_at",
+        [(each, tenant, workflow, now) for each in ids],
+    )
 
 
-async def _copy(connection: Any, table: str, columns: Sequence[str], records: Sequence[tuple[Any, ...]]) -> None:
-    await connection.copy_records_to_table(table, columns=columns, records=records)
+async def _copy_steps(connection: Connection, seeded: Seeded, steps: _Steps) -> None:
+    tenant, now = seeded.tenant_id, datetime.now(UTC)
+    await _copy(
+        connection,
+        "step_executions",
+        "id execution_id tenant_id node_id node_type status input_data output_data retry_count started_at completed_at "
+        "duration_ms",
+        [
+            (step_id, each, tenant, node, kind, "completed", given, output, 0, now, now, 0)
+            for step_id, (each, node, kind, given, output) in zip(_new_ids(len(steps)), steps, strict=True)
+        ],
+    )
+
+
+async def _copy(connection: Any, table: str, columns: str, records: Sequence[tuple[Any, ...]]) -> None:
+    await connection.copy_records_to_table(table, columns=columns.split(), records=records)

@@ -66,17 +66,23 @@ SELECT $1, 'idempotency', a.key, a.id, $4, clock_timestamp(), clock_timestamp() 
 FROM unnest($2::uuid[], $3::text[]) AS a (id, key);
 
 -- name: limit_executions
--- The rows of accept, by unnest; claimed at once, as the engine does.
-INSERT INTO executions (
-    id, tenant_id, workflow_id, workflow_version, status, trigger_type, trigger_data, created_at, started_at
-)
-SELECT a.id, $1, $2, 1, 'running', 'api', a.data::jsonb, clock_timestamp(), clock_timestamp()
+-- The rows of accept, by unnest.
+INSERT INTO executions (id, tenant_id, workflow_id, workflow_version, status, trigger_type, trigger_data, created_at)
+SELECT a.id, $1, $2, 1, 'pending', 'api', a.data::jsonb, clock_timestamp()
 FROM unnest($3::uuid[], $4::text[]) AS a (id, data);
 
 -- name: limit_queue
 -- The rows of accept, by unnest.
-INSERT INTO execution_queue (execution_id, tenant_id, workflow_id, ready_at, owner, token)
-SELECT a, $1, $2, clock_timestamp(), $3, 1 FROM unnest($4::uuid[]) AS a;
+INSERT INTO execution_queue (execution_id, tenant_id, workflow_id, ready_at)
+SELECT a, $1, $2, clock_timestamp() FROM unnest($3::uuid[]) AS a;
+
+-- name: limit_claim_queue
+-- The rows of the claim.
+UPDATE execution_queue SET owner = $2, token = token + 1 WHERE execution_id = ANY ($1::uuid[]);
+
+-- name: limit_claim_executions
+-- The rows of the claim.
+UPDATE executions SET status = 'running', started_at = clock_timestamp() WHERE id = ANY ($1::uuid[]);
 
 -- name: limit_steps
 -- The rows of steps, by unnest.
