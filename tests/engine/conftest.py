@@ -1,0 +1,42 @@
+"""One database for all tests of the engine, emptied after each: cloning takes longer than most of them."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+import anyio
+import asyncpg
+import pytest
+
+from tests.engine.harness import World
+
+if TYPE_CHECKING:
+    from gorax_engine.store.embedded import EmbeddedPostgres
+
+RUNS = "executions, step_executions, execution_queue, waits, workers, start_keys, outbox, webhook_events, leaderships"
+
+
+@pytest.fixture(scope="session")
+async def engine_dsns(postgres_server: EmbeddedPostgres, migrated_template: str) -> tuple[str, str]:
+    name = f"engine_{secrets.token_hex(6)}"
+    dsn = await postgres_server.create_database(name, template=migrated_template)
+    return dsn, postgres_server.admin_dsn.removesuffix("/postgres") + f"/{name}"
+
+
+@pytest.fixture
+async def world(engine_dsns: tuple[str, str]) -> AsyncIterator[World]:
+    dsn, admin_dsn = engine_dsns
+    sql = await asyncpg.connect(admin_dsn)
+    try:
+        async with anyio.create_task_group() as tasks:
+            world = World(dsn, sql, tasks)
+            try:
+                yield world
+            finally:
+                await world.close()
+        assert not world.failures, world.failures
+        await sql.execute(f"TRUNCATE {RUNS}")
+    finally:
+        await sql.close()
