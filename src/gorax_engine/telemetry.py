@@ -26,14 +26,14 @@ LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 LogFormat: TypeAlias = Literal["json", "console", "auto"]
 
 
-class ExecutionStarted(Struct, frozen=True):
+class ExecutionStarted(Struct, frozen=True, gc=False):
     """Executions were accepted."""
 
     trigger_type: str
     count: int = 1
 
 
-class ExecutionFinished(Struct, frozen=True):
+class ExecutionFinished(Struct, frozen=True, gc=False):
     """An execution ended as `status`. Times in microseconds: from its first claim, and from accept to first claim."""
 
     status: str
@@ -41,7 +41,7 @@ class ExecutionFinished(Struct, frozen=True):
     queue_us: int
 
 
-class StepFinished(Struct, frozen=True):
+class StepFinished(Struct, frozen=True, gc=False):
     """An attempt of a step ended as `status` after `duration_us` microseconds."""
 
     node_type: str
@@ -49,64 +49,64 @@ class StepFinished(Struct, frozen=True):
     duration_us: int
 
 
-class StepRetried(Struct, frozen=True):
+class StepRetried(Struct, frozen=True, gc=False):
     """A step failed and will be tried again."""
 
     node_type: str
 
 
-class FlushDone(Struct, frozen=True):
+class FlushDone(Struct, frozen=True, gc=False):
     """The journal committed `rows` rows in `seconds`."""
 
     rows: int
     seconds: float
 
 
-class ClaimDone(Struct, frozen=True):
+class ClaimDone(Struct, frozen=True, gc=False):
     """A claim gave `size` executions in `seconds`."""
 
     size: int
     seconds: float
 
 
-class LeaseLostEvent(Struct, frozen=True):
+class LeaseLostEvent(Struct, frozen=True, gc=False):
     """This worker found its lease gone. (`LeaseLost` alone is the exception.)"""
 
     count: int = 1
 
 
-class ExecutionRescued(Struct, frozen=True):
+class ExecutionRescued(Struct, frozen=True, gc=False):
     """Executions were taken from workers that are not heard of."""
 
     count: int = 1
 
 
-class ExecutionQuarantined(Struct, frozen=True):
+class ExecutionQuarantined(Struct, frozen=True, gc=False):
     """Executions were ended because they took their workers down too often."""
 
     count: int = 1
 
 
-class WebhookHandled(Struct, frozen=True):
+class WebhookHandled(Struct, frozen=True, gc=False):
     """A webhook was answered with `result` (accepted, filtered, duplicate, refused, ...) after `seconds`."""
 
     result: str
     seconds: float
 
 
-class NotifyReceived(Struct, frozen=True):
+class NotifyReceived(Struct, frozen=True, gc=False):
     """Postgres notified this process."""
 
     count: int = 1
 
 
-class OutboundRequest(Struct, frozen=True):
+class OutboundRequest(Struct, frozen=True, gc=False):
     """A node called an outside host; `status_class` is 2xx, 3xx, 4xx, 5xx, denied or error."""
 
     status_class: str
 
 
-class DatabaseError(Struct, frozen=True):
+class DatabaseError(Struct, frozen=True, gc=False):
     """A statement failed; `sqlstate_class` is the first two characters of its SQLSTATE."""
 
     sqlstate_class: str

@@ -251,7 +251,10 @@ class World:
         return {node: row["status"] for (node, _), row in sorted((await self.steps(execution_id)).items())}
 
     async def queued(self, execution_id: uuid.UUID) -> asyncpg.Record | None:
-        return await self.sql.fetchrow("SELECT * FROM execution_queue WHERE execution_id = $1", execution_id)
+        row: asyncpg.Record | None = await self.sql.fetchrow(
+            "SELECT * FROM execution_queue WHERE execution_id = $1", execution_id
+        )
+        return row
 
     async def row(self, execution_id: uuid.UUID) -> asyncpg.Record:
         """The queue row of a live run."""

@@ -7,7 +7,7 @@ from msgspec import Struct
 from gorax_engine.core.model import Instant, Json, StepError, StepKey
 
 
-class RunStarted(Struct, frozen=True):
+class RunStarted(Struct, frozen=True, gc=False):
     """The run begins at trigger node `trigger`; `output` is the trigger data."""
 
     trigger: str
@@ -15,7 +15,7 @@ class RunStarted(Struct, frozen=True):
     at: Instant
 
 
-class StepSucceeded(Struct, frozen=True):
+class StepSucceeded(Struct, frozen=True, gc=False):
     """An attempt ended well. `outcome` is its label; `stop` ends the run as completed with `output`."""
 
     step: StepKey
@@ -25,7 +25,7 @@ class StepSucceeded(Struct, frozen=True):
     stop: bool = False
 
 
-class StepFailed(Struct, frozen=True):
+class StepFailed(Struct, frozen=True, gc=False):
     """Attempt number `attempt` (from 1) ended badly."""
 
     step: StepKey
@@ -34,21 +34,21 @@ class StepFailed(Struct, frozen=True):
     at: Instant
 
 
-class StepDeclined(Struct, frozen=True):
+class StepDeclined(Struct, frozen=True, gc=False):
     """The node's `when` was false: the step is skipped."""
 
     step: StepKey
     at: Instant
 
 
-class RunCancelled(Struct, frozen=True):
+class RunCancelled(Struct, frozen=True, gc=False):
     """Somebody asked for the end of the run."""
 
     at: Instant
     reason: str = ""
 
 
-class RunFailed(Struct, frozen=True):
+class RunFailed(Struct, frozen=True, gc=False):
     """The run ends from without: its deadline passed, it was quarantined, or a record of it was refused."""
 
     error: StepError

@@ -172,7 +172,7 @@ class StepError:
     retry_after: Micros | None = None
 
 
-class Completed(Struct, frozen=True):
+class Completed(Struct, frozen=True, gc=False):
     """The attempt succeeded. `outcome` names the live label of a type with outcomes; `stop` ends the run."""
 
     output: Json
@@ -180,13 +180,13 @@ class Completed(Struct, frozen=True):
     stop: bool = False
 
 
-class Failed(Struct, frozen=True):
+class Failed(Struct, frozen=True, gc=False):
     """The attempt failed."""
 
     error: StepError
 
 
-class Suspended(Struct, frozen=True):
+class Suspended(Struct, frozen=True, gc=False):
     """The step waits for a moment and then completes with `output`; nothing is held in memory meanwhile."""
 
     due_at: Instant

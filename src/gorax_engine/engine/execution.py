@@ -226,34 +226,55 @@ class Execution:
 
     async def _live(self) -> None:
         """Run tasks and wait for what comes, until the end or the parking."""
+        await self._run_chain()
+        if self.ended is not None:
+            return
         async with anyio.create_task_group() as tasks:
             while self.ended is None:
-                await self._launch(tasks)
+                await self._run_chain()
+                self._launch(tasks)
                 due = min((wait.due for wait in self._waits.values()), default=None)
                 if due is not None and not self._scopes and not self._inbox and due - self._clock.now() > PARK_AFTER:
                     await self._park(due)
                     if self.parked or self.owner.lost or self.owner.rejected:
                         break
                 await self._arrival(due)
-                self._take_arrivals()
-                self._fire_due()
-                while self._turn(TURNS_BETWEEN_YIELDS):
-                    await anyio.lowlevel.checkpoint()
+                await self._take_turns()
             tasks.cancel_scope.cancel()
 
-    async def _launch(self, tasks: TaskGroup) -> None:
-        """Start what is to be started. A step that is alone runs right here: most runs are chains, and a task costs."""
+    async def _take_turns(self) -> None:
+        """Digest what has arrived and what is due."""
+        self._take_arrivals()
+        self._fire_due()
+        while self._turn(TURNS_BETWEEN_YIELDS):
+            await anyio.lowlevel.checkpoint()
+
+    @property
+    def _one_alone(self) -> bool:
+        return len(self._starts) == 1 and not (self._scopes or self._waits or self._inbox)
+
+    async def _run_chain(self) -> None:
+        """Run steps right here as long as each is alone: most runs are chains, and a task for each step costs."""
+        while self._one_alone:
+            with anyio.CancelScope() as self._alone:
+                while self._one_alone:
+                    command = self._starts.pop()
+                    self._scopes[command.step] = self._alone
+                    await self._act(self._plan.nodes[self._plan.index[command.step.node]], command)
+                    await self._take_turns()
+            self._alone = None
+
+    def _launch(self, tasks: TaskGroup) -> None:
+        """Start a task for each step that is to run."""
         starts, self._starts = self._starts, []
-        alone = len(starts) == 1 and not (self._scopes or self._waits or self._inbox)
         for command in starts:
             node = self._plan.nodes[self._plan.index[command.step.node]]
             scope = self._scopes[command.step] = anyio.CancelScope()
-            if alone:
-                self._alone = scope
-                await self._run_task(node, command, scope)
-                self._alone = None
-            else:
-                tasks.start_soon(self._run_task, node, command, scope)
+            tasks.start_soon(self._run_task, node, command, scope)
+
+    async def _run_task(self, node: PlanNode, command: StartStep, scope: anyio.CancelScope) -> None:
+        with scope:
+            await self._act(node, command)
 
     async def _arrival(self, due: Instant | None) -> None:
         """Wait until a report or an event is there, or the next wait is due."""
@@ -387,30 +408,29 @@ class Execution:
             outcome = Failed(StepError("type_error", f"The step's input can't be stored: {error}."))
         self._settle(node, command, outcome, recorded, started, self._clock.after(started))
 
-    async def _run_task(self, node: PlanNode, command: StartStep, scope: anyio.CancelScope) -> None:
+    async def _act(self, node: PlanNode, command: StartStep) -> None:
         """One attempt of a task node: wait until its past is durable, then act, under the lease and the timeout."""
-        with scope:
-            await self._journal.durable(self.owner)
-            if self.owner.lost or self.owner.rejected:
-                return
-            started = self._clock.after(command.at)
-            recorded = ""
-            outcome: Outcome | None = None
-            try:
-                expressions = scope_of(self._plan, self._state, command.at)
-                if node.when is None or _is_true(node.when(expressions)):
-                    config = node.config.render(expressions)
-                    recorded = encode(node.config.record(config))
-                    self._recorder.started(node, command.step, command.attempt, recorded, started)
-                    if node.in_doubt is not InDoubt.RETRY:
-                        await self._journal.durable(self.owner)
-                    self._engine.lease.check()
-                    outcome = await self._attempt(node, config, command)
-            except ExpressionError as error:
-                outcome = Failed(StepError(error.code, error.message))
-            except Unencodable as error:
-                outcome = Failed(StepError("type_error", f"The step's input can't be stored: {error}."))
-            self._post(_Ended(node, command, outcome, recorded, started, self._clock.after(started)))
+        await self._journal.durable(self.owner)
+        if self.owner.lost or self.owner.rejected:
+            return
+        started = self._clock.after(command.at)
+        recorded = ""
+        outcome: Outcome | None = None
+        try:
+            expressions = scope_of(self._plan, self._state, command.at)
+            if node.when is None or _is_true(node.when(expressions)):
+                config = node.config.render(expressions)
+                recorded = encode(node.config.record(config))
+                self._recorder.started(node, command.step, command.attempt, recorded, started)
+                if node.in_doubt is not InDoubt.RETRY:
+                    await self._journal.durable(self.owner)
+                self._engine.lease.check()
+                outcome = await self._attempt(node, config, command)
+        except ExpressionError as error:
+            outcome = Failed(StepError(error.code, error.message))
+        except Unencodable as error:
+            outcome = Failed(StepError("type_error", f"The step's input can't be stored: {error}."))
+        self._post(_Ended(node, command, outcome, recorded, started, self._clock.after(started)))
 
     async def _attempt(self, node: PlanNode, config: Mapping[str, Json], command: StartStep) -> Outcome:
         """Run the node's own code. The one place where an exception becomes an outcome."""

@@ -41,11 +41,11 @@ class Owner:
     `woken` when a park failed.
     """
 
-    __slots__ = ("batch", "execution_id", "lost", "on_void", "rejected", "tenant_id", "token", "woken")
+    __slots__ = ("batch", "execution_id", "fence", "lost", "on_void", "rejected", "token", "woken")
 
     def __init__(self, execution_id: UUID, tenant_id: UUID, token: int, on_void: Callable[[], None]) -> None:
         self.execution_id = execution_id
-        self.tenant_id = tenant_id
+        self.fence = (str(execution_id), str(tenant_id), str(token))
         self.token = token
         self.on_void = on_void
         self.lost = False
@@ -233,7 +233,7 @@ class Journal:
 
 def _rows(entries: Sequence[Entry]) -> queue.Flush:
     return queue.Flush(
-        fence=[(entry.owner.execution_id, entry.owner.tenant_id, entry.owner.token) for entry in entries],
+        fence=[entry.owner.fence for entry in entries],
         steps=[row for entry in entries for row in entry.steps.values()],
         step_runs=[str(place) for place, entry in enumerate(entries, 1) for _ in entry.steps],
         waits=[row for entry in entries for row in entry.waits],

@@ -6,6 +6,7 @@ answered is never lost. In a process that also works, new runs are claimed by th
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -151,6 +152,7 @@ class Operations:
         self._groups: deque[_Group] = deque()
         self._arrived = anyio.Event()
         self._rang_at = 0.0
+        self._owes_ring = False
 
     # --- start --------------------------------------------------------------------------------------------------------
 
@@ -201,7 +203,8 @@ class Operations:
         while True:
             if not self._groups:
                 self._arrived = anyio.Event()
-                await self._arrived.wait()
+                await self._wait_or_ring()
+                continue
             group = self._groups.popleft()
             try:
                 await self._commit(group.members)
@@ -210,6 +213,20 @@ class Operations:
                     if pending.verdict is None and pending.failure is None:
                         pending.failure = Unavailable("The daemon is stopping; try again.", code="stopping")
                 group.done.set()
+
+    async def _wait_or_ring(self) -> None:
+        """Wait for a start; meanwhile ring for those that were queued too soon after the last notification."""
+        if self._owes_ring:
+            with anyio.move_on_after(max(0.0, self._rang_at + RING_INTERVAL - time.monotonic())):
+                await self._arrived.wait()
+                return
+            self._owes_ring = False
+            self._rang_at = time.monotonic()
+            # Lost with its connection it costs latency only: the workers poll.
+            with contextlib.suppress(Unavailable):
+                await queue.ring(self._session)
+        else:
+            await self._arrived.wait()
 
     async def _commit(self, members: Sequence[_Pending]) -> None:
         """Write a group; if Postgres refuses its data, each start alone, so that only the guilty one fails."""
@@ -247,6 +264,7 @@ class Operations:
             pending.verdict = verdict
             queued = queued or (verdict.verdict == "started" and not verdict.claimed)
         if queued:
+            self._owes_ring = not ring
             if ring:
                 self._rang_at = now
             if self._worker is not None:

@@ -57,7 +57,7 @@ __all__ = [
 ]
 
 
-class NodeContext(Struct, frozen=True):
+class NodeContext(Struct, frozen=True, gc=False):
     """What a node may know of the step that it carries out.
 
     `path` is the iteration path ("" at the top); `attempt` counts from 1; `now` is the recorded time of the event that

@@ -143,12 +143,12 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Flush:
-    """The rows of one flush. `fence` are (execution, tenant, token) of every run that has a row in it.
+    """The rows of one flush. `fence` are (execution, tenant, token), as text, of every run that has a row in it.
 
     `steps` come with the place of their run in `fence`, from 1.
     """
 
-    fence: Sequence[tuple[UUID, UUID, int]]
+    fence: Sequence[tuple[str, str, str]]
     steps: Sequence[StepRow] = ()
     step_runs: Sequence[str] = ()
     waits: Sequence[WaitRow] = ()
@@ -201,6 +201,11 @@ async def start(
     return [StartVerdict(*list(record.values())[1:]) for record in records]
 
 
+async def ring(session: Session) -> None:
+    """Tell all workers that there may be something to claim."""
+    await session.fetch(_SQL.ring)
+
+
 async def claim(session: Session, worker_id: UUID, limit: int, *, suspects: bool = False) -> list[Claim]:
     """Claim up to `limit` ready runs; with `suspects`, only those that must run alone. Raises LeaseLost."""
     return [Claim(*record.values()) for record in await session.fetch(_SQL.claim, worker_id, limit, suspects)]
@@ -208,7 +213,7 @@ async def claim(session: Session, worker_id: UUID, limit: int, *, suspects: bool
 
 async def flush(session: Session, worker_id: UUID, rows: Flush) -> Flushed:
     """Write one flush behind the fence. Raises LeaseLost, RecordRejected or Unavailable (outcome unknown)."""
-    ids, tenants, tokens = _columns(rows.fence, 3)
+    ids, tenants, tokens = (SEPARATOR.join(column) for column in zip(*rows.fence, strict=True))
     closing = [end.execution_id for end in rows.ends if end.waited]
     (record,) = await session.fetch(
         _SQL.flush,

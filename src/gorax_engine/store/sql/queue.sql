@@ -26,6 +26,10 @@ FROM gorax_start_executions(
     $21
 ) ORDER BY ordinal;
 
+-- name: ring
+-- There may be something to claim. Without payload, so that equal ones in one transaction are one.
+SELECT pg_notify('gorax_ready', '');
+
 -- name: claim
 -- Claim ready runs; see functions/gorax_claim.sql.
 SELECT * FROM gorax_claim($1, $2, $3);
@@ -33,8 +37,10 @@ SELECT * FROM gorax_claim($1, $2, $3);
 -- name: flush
 -- Record what executions have to say; see functions/gorax_flush.sql.
 SELECT stale, not_parked FROM gorax_flush(
-    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24,
-    $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40, $41, $42
+    $1, string_to_array($2, E'\x1f')::uuid[],
+    string_to_array($3, E'\x1f')::uuid[], string_to_array($4, E'\x1f')::bigint[],
+    $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27,
+    $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40, $41, $42
 );
 
 -- name: sweep
