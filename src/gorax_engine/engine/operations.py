@@ -231,7 +231,11 @@ class Operations:
     async def _commit(self, members: Sequence[_Pending]) -> None:
         """Write a group; if Postgres refuses its data, each start alone, so that only the guilty one fails."""
         try:
-            await self._write(members)
+            try:
+                await self._write(members)
+            except LeaseLost:
+                # This process's worker was taken for dead: others may run what is accepted here.
+                await self._write(members, claim=False)
         except RecordRejected as refusal:
             if len(members) > 1:
                 for pending in members:
@@ -239,14 +243,14 @@ class Operations:
                 return
             _log.warning("start_rejected", sqlstate=refusal.sqlstate)
             members[0].failure = MalformedInput("Postgres refused to store this input; it holds what JSONB can't.")
-        except (Unavailable, LeaseLost):
+        except Unavailable:
             for pending in members:
                 pending.failure = Unavailable("The database can't be reached now; try again.")
 
-    async def _write(self, group: Sequence[_Pending]) -> None:
+    async def _write(self, group: Sequence[_Pending], *, claim: bool = True) -> None:
         now = time.monotonic()
         ring = now - self._rang_at >= RING_INTERVAL
-        worker_id, room = self._worker.reserve(len(group)) if self._worker is not None else (None, 0)
+        worker_id, room = self._worker.reserve(len(group)) if self._worker is not None and claim else (None, 0)
         verdicts: Sequence[StartVerdict] = ()
         try:
             verdicts = await queue.start(
