@@ -57,7 +57,9 @@ class TestWorkflows:
         assert (second["workflow_version"], second["output_data"]) == (2, {"f": 2})
         versions = api.data("GET", f"/workflows/{created['id']}/versions")
         assert sorted(version["version"] for version in versions) == [1, 2]
-        assert api.data("GET", f"/workflows/{created['id']}/versions/1")["definition"]["nodes"][1]["config"] == {"expression": "1"}
+        assert api.data("GET", f"/workflows/{created['id']}/versions/1")["definition"]["nodes"][1]["config"] == {
+            "expression": "1"
+        }
         problem(api("GET", f"/workflows/{created['id']}/versions/3"), 404)
         api.data("DELETE", f"/workflows/{created['id']}")
         problem(api("POST", f"/workflows/{created['id']}/execute", {"input": {}}), 409)
@@ -189,7 +191,12 @@ class TestDefinitions:
             ],
         }  # fmt: skip
         created = api.create(definition)["definition"]
-        assert [item["type"] for item in created["nodes"]] == ["webhook_trigger", "condition", "http_request", "transform"]
+        assert [item["type"] for item in created["nodes"]] == [
+            "webhook_trigger",
+            "condition",
+            "http_request",
+            "transform",
+        ]
         assert created["nodes"][0]["name"] == "In"
         assert created["nodes"][0]["position"] == {"x": 1, "y": 2}
         assert created["nodes"][2]["config"]["follow_redirects"] is True

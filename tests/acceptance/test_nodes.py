@@ -97,7 +97,12 @@ class TestHttpRequest:
         run = api.run(self.call(url))
         assert run.error[0] == "http_status"
         step = run.step("call")
-        assert (step["status"], step["error_code"], step["attempt"], step["retry_count"]) == ("failed", "http_status", 1, 0)
+        assert (step["status"], step["error_code"], step["attempt"], step["retry_count"]) == (
+            "failed",
+            "http_status",
+            1,
+            0,
+        )
         error = step["output_data"]["error"]
         assert error["response"]["status_code"] == status
         assert error["response"]["body"] == {"why": "no"}
@@ -124,9 +129,7 @@ class TestHttpRequest:
         assert api.run(self.call(url, follow_redirects=False)).output["call"]["status_code"] == 302
 
     def test_pages_by_cursor_and_by_link(self, api: Api, sink: Sink) -> None:
-        url = sink.on(
-            "/pages", Reply(body={"items": [1, 2], "next": "c2"}), Reply(body={"items": [3], "next": None})
-        )
+        url = sink.on("/pages", Reply(body={"items": [1, 2], "next": "c2"}), Reply(body={"items": [3], "next": None}))
         pagination: Any = {"items": "response.body.items", "cursor": {"param": "after", "from": "response.body.next"}}
         output = api.run(self.call(url, pagination=pagination)).output["call"]
         assert (output["body"], output["pages"]) == ([1, 2, 3], 2)
@@ -141,7 +144,9 @@ class TestHttpRequest:
         hold = threading.Event()
         url = sink.on("/slow", Reply(hold=hold))
         try:
-            run = api.run(flow(node("call", "http_request", {"url": url, "timeout": "200ms"}, retry={"max_attempts": 1})))
+            run = api.run(
+                flow(node("call", "http_request", {"url": url, "timeout": "200ms"}, retry={"max_attempts": 1}))
+            )
         finally:
             hold.set()
         assert run.error[0] == "timeout"
@@ -296,9 +301,7 @@ class TestConditionAndSwitch:
         )  # fmt: skip
         assert api.run(definition).output == {"f": 1}
 
-    @pytest.mark.parametrize(
-        ("n", "taken"), [(1, "one"), (2, "two"), (3, "other")]
-    )
+    @pytest.mark.parametrize(("n", "taken"), [(1, "one"), (2, "two"), (3, "other")])
     @pytest.mark.parametrize(
         "config",
         [
@@ -331,7 +334,9 @@ class TestDelay:
         assert api.run(flow(node("d", type, {"until": "2020-01-01T00:00:00Z"}))).status == "completed"
 
     def test_a_long_one_parks_the_run(self, api: Api) -> None:
-        workflow = api.publish(flow(node("d", "delay", {"duration": "PT5.5S"}), node("f", "formula", {"expression": "1"})))
+        workflow = api.publish(
+            flow(node("d", "delay", {"duration": "PT5.5S"}), node("f", "formula", {"expression": "1"}))
+        )
         execution_id = api.start(workflow)
         from .harness import until
 
@@ -370,7 +375,9 @@ class TestStopAndFail:
         assert run.step("slow")["error_code"] == "cancelled"
 
     def test_fail(self, api: Api) -> None:
-        run = api.run(flow(node("f", "fail", {"code": "too_poor", "message": "You have {{ trigger.body.n }}"})), {"n": 1})
+        run = api.run(
+            flow(node("f", "fail", {"code": "too_poor", "message": "You have {{ trigger.body.n }}"})), {"n": 1}
+        )
         assert run.error == ("too_poor", "You have 1")
         assert run.step("f")["error_code"] == "too_poor"
         assert run.execution["output_data"] is None

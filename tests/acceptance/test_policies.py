@@ -82,7 +82,9 @@ class TestRetry:
     def test_transient_failures_are_repeated_under_one_key(self, api: Api, sink: Sink) -> None:
         path = f"/flaky/{fresh()}"
         url = sink.on(path, Reply(503), Reply(drop=True), Reply(body={"ok": 1}))
-        run = api.run(flow(node("call", "http_request", {"method": "POST", "url": url}, retry={"initial_delay": "20ms"})))
+        run = api.run(
+            flow(node("call", "http_request", {"method": "POST", "url": url}, retry={"initial_delay": "20ms"}))
+        )
         assert run.output["call"]["body"] == {"ok": 1}
         keys = {asked.headers["idempotency-key"] for asked in sink.asked(path)}
         assert keys == {f"{run.execution['id']}:call:"}
@@ -136,7 +138,13 @@ class TestRetry:
         assert len([step for step in api.steps(run.execution["id"], "all") if step["node_id"] == "b"]) == 3
 
     def test_keys_of_gorax_are_mapped(self, api: Api) -> None:
-        retry = {"enabled": True, "maxRetries": 2, "initialBackoffMs": 10, "max_backoff_ms": 50, "backoff_multiplier": 2}
+        retry = {
+            "enabled": True,
+            "maxRetries": 2,
+            "initialBackoffMs": 10,
+            "max_backoff_ms": 50,
+            "backoff_multiplier": 2,
+        }
         created = api.create(flow(node("b", "fail", {"retry": retry})))
         stored = next(item for item in created["definition"]["nodes"] if item["id"] == "b")["retry"]
         assert stored == {"max_attempts": 3, "initial_delay": 0.01, "max_delay": 0.05, "multiplier": 2}
@@ -157,7 +165,13 @@ class TestTimeouts:
         path = f"/hang/{fresh()}"
         url = sink.on(path, Reply(hold=hold), Reply())
         definition = flow(
-            node("call", "http_request", {"url": url}, timeout="300ms", retry={"max_attempts": 2, "initial_delay": "10ms"})
+            node(
+                "call",
+                "http_request",
+                {"url": url},
+                timeout="300ms",
+                retry={"max_attempts": 2, "initial_delay": "10ms"},
+            )
         )
         try:
             run = api.run(definition)
@@ -222,7 +236,9 @@ class TestSettingsAndOutput:
     def test_leaves(self, api: Api) -> None:
         definition = flow(ok("a"), ok("b"), ok("c"), edges="start > a > c, start > b")
         assert api.run(definition).output == {"b": 1, "c": 1}
-        assert api.run({"nodes": [node("t", "manual_trigger")], "edges": []}, {"n": 1}).output == {"t": {"body": {"n": 1}}}
+        assert api.run({"nodes": [node("t", "manual_trigger")], "edges": []}, {"n": 1}).output == {
+            "t": {"body": {"n": 1}}
+        }
 
     def test_missing_null(self, api: Api) -> None:
         definition = flow(node("f", "formula", {"expression": "trigger.body.nope"}), settings={"missing": "null"})
@@ -231,9 +247,7 @@ class TestSettingsAndOutput:
     def test_max_concurrency(self, api: Api, sink: Sink) -> None:
         holds = [threading.Event() for _ in range(3)]
         paths = [f"/slot/{fresh()}" for _ in range(3)]
-        nodes = [
-            node(f"n{i}", "http_request", {"url": sink.on(paths[i], Reply(hold=holds[i]))}) for i in range(3)
-        ]
+        nodes = [node(f"n{i}", "http_request", {"url": sink.on(paths[i], Reply(hold=holds[i]))}) for i in range(3)]
         definition = flow(*nodes, edges="start > n0, start > n1, start > n2", settings={"max_concurrency": 2})
         execution_id = api.start(api.publish(definition))
         try:
@@ -250,7 +264,9 @@ class TestSettingsAndOutput:
     def test_independent_steps_run_at_the_same_time(self, api: Api, sink: Sink) -> None:
         hold = threading.Event()
         paths = [f"/both/{fresh()}" for _ in range(2)]
-        nodes = [node(f"n{i}", "http_request", {"url": sink.on(path, Reply(hold=hold))}) for i, path in enumerate(paths)]
+        nodes = [
+            node(f"n{i}", "http_request", {"url": sink.on(path, Reply(hold=hold))}) for i, path in enumerate(paths)
+        ]
         execution_id = api.start(api.publish(flow(*nodes, edges="start > n0, start > n1")))
         try:
             for path in paths:

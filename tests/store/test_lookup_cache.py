@@ -93,3 +93,27 @@ async def test_entries_age_and_are_bounded() -> None:
     cache.forget("a")
     await cache.get("a")
     assert source.loads[4:] == ["a", "a"]
+
+
+async def test_what_is_not_to_be_kept_is_asked_for_anew() -> None:
+    source = Source()
+    source.gate.set()
+    cache = LookupCache(source.load, ttl=1, keep=lambda value: value != "A")
+    assert [await cache.get(key) for key in "aabb"] == ["A", "A", "B", "B"]
+    assert source.loads == ["a", "a", "b"]
+
+
+async def test_who_comes_while_it_loads_is_not_given_an_older_answer() -> None:
+    source, got = Source(), []
+    cache = LookupCache(source.load, ttl=1, keep=lambda value: False)
+
+    async def ask() -> None:
+        got.append(await cache.get("a"))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(5):
+            tasks.start_soon(ask)
+        await anyio.wait_all_tasks_blocked()
+        source.gate.set()
+    # The first one's load began before the others came; one more serves them all.
+    assert (got, source.loads) == (["A"] * 5, ["a", "a"])

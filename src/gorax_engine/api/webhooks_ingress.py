@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from gorax_engine.core.json_edge import JsonLimits
     from gorax_engine.engine.operations import Started, StartRequest
+    from gorax_engine.store.webhooks import Webhook
 
 PREFIX: Final = "/webhooks/"
 
@@ -100,15 +101,22 @@ class WebhookIngress:
 
     async def _accept(self, scope: Scope, receive: Receive) -> Started:
         method: str = scope["method"]
-        webhook = await self._webhooks.find(scope["path"][len(PREFIX) :].rstrip("/"))
+        address = scope["path"][len(PREFIX) :].rstrip("/")
+        webhook = await self._webhooks.find(address)
         if method not in webhook.methods:
-            raise MethodNotAllowed(webhook.methods)
-        check_proof(webhook)
+            webhook = await self._webhooks.find_again(address)
+        _admit(webhook, method)
         raw = await read_body(scope, receive, self._limits.max_bytes)
         headers = read_headers(scope["headers"])
         query = read_query(scope["query_string"])
         body = body_value(headers.get("content-type"), raw, self._limits)
-        return await self._starter.start(build_start(webhook, method, scope["path"], headers, query, body, raw))
+        try:
+            return await self._starter.start(build_start(webhook, method, scope["path"], headers, query, body, raw))
+        except NotFound:
+            # What was remembered is gone; another workflow may have taken the address meanwhile.
+            webhook = await self._webhooks.find_again(address)
+            _admit(webhook, method)
+            return await self._starter.start(build_start(webhook, method, scope["path"], headers, query, body, raw))
 
     async def _refuse(self, send: Send, answer: ProblemAnswer, request_id: str, allowed: tuple[str, ...]) -> None:
         headers = [
@@ -127,6 +135,13 @@ class WebhookIngress:
 
     def _count(self, result: str, began: float) -> None:
         self._telemetry.emit(WebhookHandled(result, time.monotonic() - began))
+
+
+def _admit(webhook: Webhook, method: str) -> None:
+    """Raise MethodNotAllowed or Unauthenticated unless the webhook takes the request."""
+    if method not in webhook.methods:
+        raise MethodNotAllowed(webhook.methods)
+    check_proof(webhook)
 
 
 def _seen_from_outside(error: GoraxError) -> GoraxError:

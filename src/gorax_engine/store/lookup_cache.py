@@ -14,18 +14,22 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
-class _Flight:
-    """A load under way: its end, and the error in which it ended."""
+class _Flight(Generic[V]):
+    """A load under way: its end, and the answer or the error in which it ended (neither if its owner was cancelled)."""
 
-    __slots__ = ("done", "error")
+    __slots__ = ("answer", "done", "error")
 
     def __init__(self) -> None:
         self.done: Final = anyio.Event()
         self.error: Exception | None = None
+        self.answer: tuple[V] | None = None
 
 
 class LookupCache(Generic[K, V]):
-    """Remembers what `load` answered for `ttl` seconds, for at most `max_entries` keys (the oldest go first)."""
+    """Remembers what `load` answered for `ttl` seconds, for at most `max_entries` keys (the oldest go first).
+
+    An answer that `keep` refuses is forgotten at once: whoever asks later asks anew.
+    """
 
     def __init__(
         self,
@@ -34,16 +38,19 @@ class LookupCache(Generic[K, V]):
         ttl: float,
         max_entries: int = 10_000,
         clock: Callable[[], float] = time.monotonic,
+        keep: Callable[[V], bool] = lambda _value: True,
     ) -> None:
         self._load = load
+        self._keep = keep
         self._ttl = ttl
         self._max_entries = max_entries
         self._clock = clock
         self._entries: dict[K, tuple[float, V]] = {}
-        self._flights: dict[K, _Flight] = {}
+        self._flights: dict[K, _Flight[V]] = {}
 
     async def get(self, key: K) -> V:
         """Return the value of `key`, loading it if it is not fresh. Raises what `load` raises; errors aren't kept."""
+        first = True
         while True:
             entry = self._entries.get(key)
             if entry is not None and entry[0] > self._clock():
@@ -54,14 +61,19 @@ class LookupCache(Generic[K, V]):
             await flight.done.wait()
             if flight.error is not None:
                 raise flight.error
-            # The flight has landed, or its owner was cancelled; then one of those who waited flies again.
+            # The flight has landed, or its owner was cancelled; then one of those who waited flies again. An answer that
+            # isn't kept is believed only if its flight began after this call, which is never the first one met.
+            if flight.answer is not None and not first:
+                return flight.answer[0]
+            first = False
 
     def forget(self, key: K) -> None:
         """Drop what is known of `key`."""
         self._entries.pop(key, None)
 
     async def _fly(self, key: K) -> V:
-        flight = self._flights[key] = _Flight()
+        flight: _Flight[V] = _Flight()
+        self._flights[key] = flight
         # Counted from before the question was sent: an answer is never older than it is believed to be.
         expires = self._clock() + self._ttl
         try:
@@ -69,10 +81,14 @@ class LookupCache(Generic[K, V]):
         except Exception as error:
             flight.error = error
             raise
+        else:
+            flight.answer = (value,)
         finally:
             del self._flights[key]
             flight.done.set()
         self._entries.pop(key, None)
+        if not self._keep(value):
+            return value
         while len(self._entries) >= self._max_entries:
             del self._entries[next(iter(self._entries))]
         self._entries[key] = (expires, value)

@@ -54,11 +54,13 @@ _FORM_TYPE: Final = "application/x-www-form-urlencoded"
 
 
 class Webhooks:
-    """Finds webhooks by their address; an answer is remembered for a second."""
+    """Finds webhooks by their address; a live one is remembered for a second, that there is none is not."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._known: LookupCache[str, Webhook | None] = LookupCache(self._load, ttl=CACHE_SECONDS)
+        self._known: LookupCache[str, Webhook | None] = LookupCache(
+            self._load, ttl=CACHE_SECONDS, keep=lambda webhook: webhook is not None and webhook.live
+        )
 
     async def find(self, path: str) -> Webhook:
         """Return the live webhook at `path` (without `/webhooks/`).
@@ -69,6 +71,11 @@ class Webhooks:
         if webhook is None or not webhook.live:
             raise no_webhook()
         return webhook
+
+    async def find_again(self, path: str) -> Webhook:
+        """Return the live webhook at `path`, whatever is remembered. Raises as `find` does."""
+        self._known.forget(path)
+        return await self.find(path)
 
     async def _load(self, path: str) -> Webhook | None:
         pair = _PAIR_OF_IDS.fullmatch(path)
