@@ -279,8 +279,9 @@ class Worker:
             claimed = await self._claim_some(life, session, wanted) if wanted > 0 else 0
             # With all places filled there may be more: the end of a run rings. Else only a hint or the poll does.
             life.saturated = claimed == wanted or wanted <= 0
-            if claimed == wanted and self._free(life) > 0:
-                await anyio.lowlevel.checkpoint()
+            if claimed and self._free(life) > 0:
+                # Filled in part it may have left some behind: other tenants' shares that they could not use.
+                await anyio.sleep(0 if claimed == wanted else CLAIM_PAUSE)
                 continue
             with anyio.move_on_after(self._options.poll):
                 await self._wake.wait()
