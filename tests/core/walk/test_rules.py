@@ -164,6 +164,12 @@ def test_max_concurrency_bounds_what_runs_and_the_first_of_the_graph_goes_first(
     assert walk.ok("a", 40) == ["start d"]
 
 
+def test_who_waits_for_a_place_gets_it_in_the_order_of_the_graph() -> None:
+    walk = Walker(plan_of("t>a t>b t>c t>d", settings=WorkflowSettings(max_concurrency=1)))
+    assert walk.ok("t") == ["start a"]
+    assert [walk.ok(name) for name in "abc"] == [["start b"], ["start c"], ["start d"]]
+
+
 def test_when_false_skips_the_node_and_kills_its_edges() -> None:
     walk = Walker(plan_of("t>a a>b a-error>c t>d d>b"))
     walk.ok("t")
@@ -393,6 +399,14 @@ def test_the_output_is_what_the_definition_says() -> None:
     walk.ok("t")
     walk.ok("a", output={"n": 4})
     assert walk.end.output == {"sum": 5, "at": "x"}
+
+
+def test_the_output_is_made_at_the_moment_of_the_end() -> None:
+    walk = Walker(plan_of("t>a t>b", "{{ now() }}"))
+    walk.ok("t")
+    walk.ok("b", 60)
+    walk.ok("a", 30)
+    assert walk.end.output == "1970-01-01T00:00:00.00006Z"
 
 
 def test_an_output_that_can_not_be_made_fails_the_run() -> None:

@@ -108,10 +108,7 @@ class _Replay:
         if limit is None:
             return
         state, nodes = self.state, self.plan.nodes
-        idle = {
-            index for index, attempt in state.attempts.items()
-            if attempt == 1 and (nodes[index].key, 1) not in self.records
-        }  # fmt: skip
+        idle = {index for index in state.attempts if (nodes[index].key, 1) not in self.records}
         places = max(0, limit - len(state.attempts) + len(idle))
         state.ready = sorted(idle)[places:]
         for index in state.ready:
