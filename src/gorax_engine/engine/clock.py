@@ -28,5 +28,10 @@ class DatabaseClock:
         return max(self.now(), instant)
 
     def synchronise(self, database_now: Instant, asked_at_ns: int, answered_at_ns: int) -> None:
-        """Take the database's time, which was read between two monotonic instants (nanoseconds)."""
-        self._offset = database_now - (asked_at_ns + answered_at_ns) // 2000
+        """Take the database's time, which was read between two monotonic instants (nanoseconds).
+
+        The answer bounds the offset, and only what is out of bounds is corrected: a slow exchange tells little, and
+        must not spoil what a quick one told.
+        """
+        least, most = database_now - answered_at_ns // 1000, database_now - asked_at_ns // 1000
+        self._offset = min(max(self._offset, least), most)

@@ -424,7 +424,9 @@ class Execution:
                 self._recorder.started(node, command.step, command.attempt, recorded, started)
                 if node.in_doubt is not InDoubt.RETRY:
                     await self._journal.durable(self.owner)
-                self._engine.lease.check()
+                if not self._engine.lease.valid:
+                    self.abandon()  # the worker's life is over, and it will notice
+                    return
                 outcome = await self._attempt(node, config, command)
         except ExpressionError as error:
             outcome = Failed(StepError(error.code, error.message))

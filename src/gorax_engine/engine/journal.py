@@ -15,7 +15,7 @@ import anyio
 
 from gorax_engine.errors import Unavailable
 from gorax_engine.store import queue
-from gorax_engine.store.session import RecordRejected
+from gorax_engine.store.session import LeaseLost, RecordRejected
 from gorax_engine.telemetry import FlushDone, Telemetry
 
 if TYPE_CHECKING:
@@ -162,7 +162,9 @@ class Journal:
                     await self._urgent.wait()
             batch = self._next()
             if batch is not None:
-                await self._commit(batch)
+                # To its end, for as long as the lease allows: what comes after it must not be committed without it.
+                with anyio.CancelScope(shield=True):
+                    await self._commit(batch)
 
     async def drain(self) -> None:
         """Flush all that is recorded. For the end of a worker, after `run` is cancelled."""
@@ -183,8 +185,13 @@ class Journal:
             await self._write(list(batch.entries.values()))
             for call in batch.then:
                 call()
+        except BaseException as failure:
+            # Nobody who waits may go on as if it were durable, not even for the moment until we all are cancelled.
+            self._lease.lost = self._lease.lost or isinstance(failure, LeaseLost)
+            for entry in batch.entries.values():
+                entry.owner.lost = True
+            raise
         finally:
-            # Also when it failed: whoever waits must look at what became of its execution, or be cancelled with us.
             batch.done.set()
             batch.entries = {}
 

@@ -46,8 +46,15 @@ BEGIN
     ON CONFLICT (id) DO UPDATE
        SET status = excluded.status, output_data = excluded.output_data, outcome = excluded.outcome,
            error_message = excluded.error_message, error_code = excluded.error_code,
-           started_at = coalesce(excluded.started_at, s.started_at), completed_at = excluded.completed_at,
-           duration_ms = coalesce(excluded.duration_ms, (extract(epoch FROM excluded.completed_at - s.started_at) * 1000)::bigint)
+           started_at = coalesce(excluded.started_at, s.started_at),
+           -- A cancel is timed by Postgres, a start by a worker, whose view of the time may be a little ahead.
+           completed_at = CASE
+               WHEN excluded.completed_at < s.started_at AND excluded.started_at IS NULL THEN s.started_at
+               ELSE excluded.completed_at
+           END,
+           duration_ms = coalesce(
+               excluded.duration_ms, greatest(extract(epoch FROM excluded.completed_at - s.started_at) * 1000, 0)::bigint
+           )
      WHERE s.status IN ('pending', 'running');
 END
 $function$;
