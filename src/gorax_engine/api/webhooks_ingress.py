@@ -112,7 +112,7 @@ class WebhookIngress:
         body = body_value(headers.get("content-type"), raw, self._limits)
         try:
             return await self._starter.start(build_start(webhook, method, scope["path"], headers, query, body, raw))
-        except NotFound:
+        except (NotFound, Conflict):
             # What was remembered is gone; another workflow may have taken the address meanwhile.
             webhook = await self._webhooks.find_again(address)
             _admit(webhook, method)

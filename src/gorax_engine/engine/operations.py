@@ -159,7 +159,8 @@ class Operations:
     async def start(self, request: StartRequest) -> Started:
         """Start a run; return after its commit.
 
-        Raises NotFound (workflow_not_found, webhook_not_found), Conflict (not_published, workflow_inactive), Forbidden
+        Raises NotFound (workflow_not_found, webhook_not_found), Conflict (not_published, workflow_inactive,
+        workflow_archived), Forbidden
         (tenant_suspended), IdempotencyMismatch, MalformedInput (data that can't be stored), and Unavailable, after
         which it is not known whether the run was started: the same key tells.
         """
@@ -193,6 +194,8 @@ class Operations:
                 raise Conflict("The workflow has no published version; publish it first.", code="not_published")
             case "workflow_inactive":
                 raise Conflict("The workflow is inactive; activate it first.", code="workflow_inactive")
+            case "workflow_archived":
+                raise Conflict("The workflow is archived; create a new one.", code="workflow_archived")
             case code:
                 raise NotFound(
                     "There is no such workflow." if code == "workflow_not_found" else "Not found.", code=code

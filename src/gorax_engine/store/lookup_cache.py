@@ -61,8 +61,8 @@ class LookupCache(Generic[K, V]):
             await flight.done.wait()
             if flight.error is not None:
                 raise flight.error
-            # The flight has landed, or its owner was cancelled; then one of those who waited flies again. An answer that
-            # isn't kept is believed only if its flight began after this call, which is never the first one met.
+            # The flight has landed, or its owner was cancelled; then one of those who waited flies again. An answer
+            # that isn't kept is believed only if its flight began after this call, and the first one met did not.
             if flight.answer is not None and not first:
                 return flight.answer[0]
             first = False

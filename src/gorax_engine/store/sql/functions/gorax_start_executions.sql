@@ -6,8 +6,8 @@
 -- before them and the tenant has no concurrency limit (limited tenants are claimed by gorax_claim alone).
 --
 -- Returns one row for each start, by its ordinal: verdict started | duplicate | mismatch | workflow_not_found |
--- webhook_not_found | not_published | workflow_inactive | tenant_suspended. For a duplicate, execution_id and event_id
--- are those of the first.
+-- workflow_archived | webhook_not_found | not_published | workflow_inactive | tenant_suspended. For a duplicate,
+-- execution_id and event_id are those of the first.
 CREATE OR REPLACE FUNCTION gorax_start_executions(
     p_worker uuid,
     p_room integer,
@@ -64,7 +64,8 @@ BEGIN
     SELECT array_agg(gorax_uuid7() ORDER BY a.ord),
            array_agg(CASE WHEN a.webhook IS NOT NULL THEN gorax_uuid7() END ORDER BY a.ord),
            array_agg(CASE
-               WHEN w.id IS NULL OR w.status = 'archived' THEN 'workflow_not_found'
+               WHEN w.id IS NULL THEN 'workflow_not_found'
+               WHEN w.status = 'archived' THEN 'workflow_archived'
                WHEN t.status <> 'active' THEN 'tenant_suspended'
                WHEN a.webhook IS NOT NULL AND (h.id IS NULL OR NOT h.enabled) THEN 'webhook_not_found'
                WHEN w.published_version IS NULL THEN 'not_published'
