@@ -490,7 +490,7 @@ def test_other_ids_are_allowed_with_a_warning() -> None:
 
 
 def test_caps() -> None:
-    assert found({"nodes": [node(f"n{number}") for number in range(1_001)]}) == [("limit_exceeded", "/nodes")]
+    assert found({"nodes": [node(f"n{number}") for number in range(MAX_NODES + 1)]}) == [("limit_exceeded", "/nodes")]
     assert found(flow(edges=[edge("t", "t")] * 5_001)) == [("limit_exceeded", "/edges")]
     deep: Any = 1
     for _ in range(70):

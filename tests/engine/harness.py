@@ -131,6 +131,25 @@ class Member:
         with anyio.fail_after(DEADLINE):
             return await self.engine.operations.start(request)
 
+    async def settled(self) -> None:
+        """Wait until no claim is on its way: while one is, all free places are kept for it."""
+
+        async def settled() -> bool:
+            return self.worker.in_flight == 0 and self.worker.reserve(1) != (None, 0)
+
+        await until(settled)
+        worker_id = self.worker._life.lease.worker_id if self.worker._life is not None else None
+        assert worker_id is not None
+        self.worker.adopt(worker_id, 1, [])
+
+    async def idle(self) -> None:
+        """Wait until nothing is in this process's memory."""
+
+        async def idle() -> bool:
+            return self.engine.in_flight() == 0
+
+        await until(idle)
+
     async def crash(self) -> None:
         """Stop dead: nothing is flushed, nothing given back."""
         self.scope.cancel()
@@ -277,6 +296,18 @@ class World:
 
     async def worker_ids(self, name: str) -> list[uuid.UUID]:
         return [row["id"] for row in await self.sql.fetch("SELECT id FROM workers WHERE name = $1", name)]
+
+    async def blocked(self) -> int:
+        """Wait until a session of this database waits for a lock; return its process id."""
+
+        async def look() -> int | None:
+            await self.sql.execute("SELECT pg_stat_clear_snapshot()")
+            return await self.sql.fetchval(
+                "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
+
+        pid: int = await until(look, "a session that waits for a lock")
+        return pid
 
     # --- time ---------------------------------------------------------------------------------------------------------
 

@@ -43,6 +43,8 @@ def _mutations(file: str, text: str) -> Iterator[Mutation]:
             case ast.Compare(left=left, ops=[operator], comparators=[right]) if type(operator) in COMPARE:
                 middle = f" {COMPARE[type(operator)]} "
                 yield change(*span(node), text[slice(*span(left))] + middle + text[slice(*span(right))])
+            case ast.BinOp(op=ast.BitOr(), right=ast.Constant(value=None)):
+                pass  # an annotation
             case ast.BinOp(left=left, op=operator, right=right) if type(operator) in ARITHMETIC:
                 middle = f" {ARITHMETIC[type(operator)]} "
                 yield change(*span(node), text[slice(*span(left))] + middle + text[slice(*span(right))])

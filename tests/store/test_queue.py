@@ -92,14 +92,6 @@ class Bench:
         finally:
             await connection.close()
 
-    async def somebody_waits(self) -> None:
-        """Wait until a session of this database waits for a lock."""
-        query = (
-            "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' "
-            "AND pid <> pg_backend_pid()"
-        )
-        await until(lambda: self.world.sql.fetchval(query), "a session that waits for a lock")
-
 
 @pytest.fixture
 async def bench(world: World) -> AsyncIterator[Bench]:  # noqa: F811
@@ -246,7 +238,7 @@ async def test_accept_two_transactions_with_one_key_wait_for_each_other(bench: B
         async with bench.other() as other:
             (first,) = await queue.start(other, [row], worker_id=None, room=0, ring=False)
             tasks.start_soon(second)
-            await bench.somebody_waits()
+            await bench.world.blocked()
             assert not verdicts
     assert [(v.verdict, v.execution_id) for v in verdicts] == [("duplicate", first.execution_id)]
 
@@ -528,7 +520,7 @@ async def test_fence_a_flush_waits_for_a_rescue_and_then_fails(bench: Bench) -> 
         async with bench.other() as other:
             assert (await queue.sweep(other, 10)).rescued == 1
             tasks.start_soon(late)
-            await bench.somebody_waits()
+            await bench.world.blocked()
     assert len(outcome) == 1
     assert await bench.world.sql.fetchval("SELECT count(*) FROM step_executions") == 0
 

@@ -132,6 +132,8 @@ class Execution:
         self.wake_seq = wake_seq
         if mark is not None and self.ended is None:
             self._post(_end_event(msgspec.json.decode(mark), self._clock.now()))
+        elif self._arrived is not None:
+            self._arrived.set()  # a run that was woken while it parked may park now
 
     def _post(self, item: _Ended | Event) -> None:
         self._inbox.append(item)
@@ -235,9 +237,12 @@ class Execution:
                 self._launch(tasks)
                 due = min((wait.due for wait in self._waits.values()), default=None)
                 if due is not None and not self._scopes and not self._inbox and due - self._clock.now() > PARK_AFTER:
+                    seen = self.wake_seq
                     await self._park(due)
                     if self.parked or self.owner.lost or self.owner.rejected:
                         break
+                    if self.wake_seq != seen:
+                        continue
                 await self._arrival(due)
                 await self._take_turns()
             tasks.cancel_scope.cancel()

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from gorax_engine.core.plan import Plan, compile_plan
-from gorax_engine.core.reading import read
+from gorax_engine.core.reading import load
+from gorax_engine.errors import InvalidDefinition
 from gorax_engine.store import runs
 
 if TYPE_CHECKING:
@@ -56,8 +57,9 @@ class Plans:
         definition = await runs.definition(self._session, workflow_id, version)
         if definition is None:
             raise UnsupportedVersion(f"version {version} of workflow {workflow_id} is not in the database")
-        reading = read(definition, self._registry)
-        if reading.definition is None:
-            faults = "; ".join(f"{problem.pointer}: {problem.message}" for problem in reading.problems[:3])
-            raise UnsupportedVersion(f"version {version} of workflow {workflow_id} can't run here: {faults}")
-        return compile_plan(reading.definition, self._registry.specs)
+        try:
+            return compile_plan(load(definition, self._registry), self._registry.specs)
+        except InvalidDefinition as error:
+            faults = "; ".join(f"{problem.pointer}: {problem.message}" for problem in error.problems[:3])
+            message = f"version {version} of workflow {workflow_id} can't run here: {faults}"
+            raise UnsupportedVersion(message) from error

@@ -21,7 +21,7 @@ from gorax_engine.errors import InvalidDefinition, Problem
 
 __all__ = ["MAX_EDGES", "MAX_NODES", "NodeTypes", "Reading", "load", "read"]
 
-MAX_NODES: Final = 1_000
+MAX_NODES: Final = 2_000
 MAX_EDGES: Final = 5_000
 
 _TOP_KEYS: Final = ("nodes", "edges", "output", "settings")
