@@ -234,6 +234,8 @@ class Execution:
         async with anyio.create_task_group() as tasks:
             while self.ended is None:
                 await self._run_chain()
+                if self.ended is not None:
+                    break
                 self._launch(tasks)
                 due = min((wait.due for wait in self._waits.values()), default=None)
                 if due is not None and not self._scopes and not self._inbox and due - self._clock.now() > PARK_AFTER:
