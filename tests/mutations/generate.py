@@ -53,10 +53,8 @@ def _mutations(file: str, text: str) -> Iterator[Mutation]:
                 yield change(*span(node), text[slice(*span(last))])
             case ast.UnaryOp(op=ast.Not(), operand=operand):
                 yield change(*span(node), text[slice(*span(operand))])
-            case ast.Constant(value=bool(value)):
-                yield change(*span(node), str(not value))
             case ast.Constant(value=int(value)):
-                yield change(*span(node), str(value + 1))
+                yield change(*span(node), str(not value if isinstance(value, bool) else value + 1))
             case ast.Assign() | ast.AugAssign() | ast.Delete() | ast.Return() | ast.Continue() | ast.Break():
                 yield change(*span(node), "pass")
             case ast.Expr(value=ast.Call()):

@@ -82,7 +82,7 @@ def check_records(run: Run) -> None:
         assert run.busiest <= run.graph.limit
 
 
-@settings(max_examples=4000, deadline=None)
+@settings(max_examples=2000, deadline=None)
 @given(SEEDS, SIZES)
 def test_every_order_gives_what_the_oracle_says(seed: int, size: int) -> None:
     rng = Random(seed)
@@ -96,7 +96,7 @@ def test_every_order_gives_what_the_oracle_says(seed: int, size: int) -> None:
     assert commands[0] == commands[1] == commands[2], "another order wrote other records"
 
 
-@settings(max_examples=4000, deadline=None)
+@settings(max_examples=2000, deadline=None)
 @given(SEEDS, SIZES)
 def test_a_run_that_ends_early_keeps_what_was_decided(seed: int, size: int) -> None:
     rng = Random(seed)
