@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,21 @@ from .harness import Api, Dev, run_dev
 from .sink import Sink
 
 
+@contextmanager
+def empty_folder() -> Iterator[Path]:
+    """An empty folder that Postgres's own user can reach, too, unlike those of pytest."""
+    path = Path(tempfile.mkdtemp(prefix="gorax-acc-"))
+    path.chmod(0o711)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
 @pytest.fixture(scope="session")
 def dev() -> Iterator[Dev]:
     """A daemon for many tests. Don't stop it; use names of your own (`fresh`)."""
-    with _folder() as folder, run_dev(folder) as running:
+    with empty_folder() as folder, run_dev(folder) as running:
         yield running
 
 
@@ -36,16 +48,6 @@ def sink() -> Iterator[Sink]:
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """An empty folder that Postgres's own user can reach, too."""
-    with _folder() as made:
+    """An empty folder."""
+    with empty_folder() as made:
         yield made
-
-
-class _folder:
-    def __enter__(self) -> Path:
-        self._path = Path(tempfile.mkdtemp(prefix="gorax-acc-"))
-        self._path.chmod(0o711)
-        return self._path
-
-    def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self._path, ignore_errors=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import httpx2
 import pytest
 
-from .harness import Api, flow, fresh, node, until
+from .harness import Api, Dev, flow, fresh, node, until
 from .sink import Reply, Sink
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(90)]
@@ -311,3 +312,17 @@ class TestTemplates:
         assert code == "missing_path"
         for part in ("trigger.body.user.nme", "name", "age"):
             assert part in message
+
+
+def test_whatever_ends_gives_its_place_back(dev: Dev, api: Api, sink: Sink) -> None:
+    wait, call = node("d", "delay", {"duration": "50ms"}), node("h", "http_request", {"url": sink.url + "/free"})
+    for definition in (
+        flow(wait, call), flow(call, wait), flow(wait, call, edges="start > d, start > h"), flow(wait, ok("a"), call),
+        flow(call, bad("b")), flow(wait, bad("b"), call), flow(call, node("s", "stop"), ok("a")),
+    ):  # fmt: skip
+        assert api.run(definition).status in {"completed", "failed"}
+
+    def none_in_flight() -> bool:
+        return "gorax_executions_in_flight 0.0" in httpx2.get(dev.management + "/metrics").text
+
+    until(none_in_flight, timeout=10)
