@@ -18,6 +18,7 @@ import pytest
 
 from gorax_engine.core.model import StepKey
 from gorax_engine.core.step_ids import step_id
+from gorax_engine.engine.journal import Owner
 from gorax_engine.engine.operations import StartKey, StartRequest, WebhookDelivery, _row_of
 from gorax_engine.store import queue, runs, workers
 from gorax_engine.store.database import session_settings
@@ -132,7 +133,7 @@ def end_row(claim: Claim, status: str = "completed", output: str | None = "{}", 
 def flush_of(
     claims: Sequence[Claim], *, steps: Sequence[StepRow] = (), runs_: Sequence[str] = (), **more: Any
 ) -> Flush:
-    fence = [(claim.execution_id, claim.tenant_id, claim.token) for claim in claims]
+    fence = [Owner(claim.execution_id, claim.tenant_id, claim.token, lambda: None).fence for claim in claims]
     return Flush(fence=fence, steps=steps, step_runs=runs_ or ["1"] * len(steps), **more)
 
 
@@ -182,7 +183,7 @@ async def test_accept_judges_each_start_by_itself(bench: Bench) -> None:
     ]
     verdicts = [verdict.verdict for verdict in await bench.start(*flows)]
     assert verdicts == [
-        "started", "workflow_not_found", "workflow_not_found", "workflow_not_found", "tenant_suspended",
+        "started", "workflow_not_found", "workflow_not_found", "workflow_archived", "tenant_suspended",
         "not_published", "workflow_inactive",
     ]  # fmt: skip
     assert await world.sql.fetchval("SELECT count(*) FROM executions") == 1

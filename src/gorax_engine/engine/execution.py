@@ -218,8 +218,14 @@ class Execution:
         }
 
     def _turn(self, most: int) -> bool:
-        """Feed the walk until no event is left, in at most so many turns; return whether some are left."""
-        while self._events and most:
+        """Feed the walk until no event is left, in about so many turns; return whether some are left.
+
+        Never returns between a step that stops the run and the end of the run: they are recorded together, since the
+        row of the step alone doesn't tell a later owner that it stopped the run.
+        """
+        while self._events and (
+            most > 0 or any(isinstance(each, StepSucceeded) and each.stop for each in self._events)
+        ):
             events = list(self._events)
             self._events.clear()
             self._do(proceed(self._plan, self._state, events))
@@ -402,7 +408,7 @@ class Execution:
         recorded = ""
         try:
             scope = scope_of(self._plan, self._state, command.at)
-            if node.when is not None and not _is_true(node.when(scope)):
+            if node.when is not None and command.attempt == 1 and not _is_true(node.when(scope)):
                 self._recorder.skipped(node, command.step, started)
                 self._events.append(StepDeclined(command.step, started))
                 return
@@ -425,7 +431,7 @@ class Execution:
         outcome: Outcome | None = None
         try:
             expressions = scope_of(self._plan, self._state, command.at)
-            if node.when is None or _is_true(node.when(expressions)):
+            if node.when is None or command.attempt > 1 or _is_true(node.when(expressions)):
                 config = node.config.render(expressions)
                 recorded = encode(node.config.record(config))
                 self._recorder.started(node, command.step, command.attempt, recorded, started)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
+from gorax_engine.core.states import StepState, check_step
 from gorax_engine.errors import Unavailable
 from gorax_engine.store import queue
 from gorax_engine.store.session import LeaseLost, RecordRejected
@@ -120,6 +121,8 @@ class Journal:
         """Record an attempt. The end of one whose start is not yet on its way replaces it: they become one row."""
         steps = self.entry(owner).steps
         begun = steps.get(row.id)
+        if begun is not None:
+            check_step(StepState(begun.status), StepState(row.status))
         if begun is not None and not row.started:
             # The end of a timer, or of a step that is cancelled, knows neither.
             row = row._replace(started=begun.started, input=begun.input)
