@@ -132,7 +132,8 @@ class Sink:
                     chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
                     while not sink._closing.is_set():
                         self.wfile.write(chunk)
-                self.send_header("Content-Length", str(len(payload)))
+                if "Content-Length" not in reply.headers:
+                    self.send_header("Content-Length", str(len(payload)))
                 self.end_headers()
                 self.wfile.write(payload)
 

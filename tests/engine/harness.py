@@ -16,8 +16,10 @@ from typing import Any, TypeAlias
 
 import anyio
 import asyncpg
+import pytest
 from anyio.abc import TaskGroup, TaskStatus
 
+from gorax_engine import daemon
 from gorax_engine.core.model import Json
 from gorax_engine.daemon import RunningEngine, open_engine
 from gorax_engine.engine.operations import Started, StartKey, StartRequest
@@ -84,6 +86,15 @@ class Probe:
 
         self.acts[node] = act
         return gate
+
+
+def deafen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no notification arrive: what is found is found by polling, and claims happen when the test says."""
+
+    async def deaf(*_: object) -> None:
+        await anyio.sleep_forever()
+
+    monkeypatch.setattr(daemon, "listen", deaf)
 
 
 class Tally:
@@ -209,6 +220,14 @@ class World:
         for member in self.members:
             with anyio.fail_after(DEADLINE):
                 await member.gone.wait()
+
+    async def apart(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
+        """Ask over another connection: for what runs beside the test."""
+        connection = await asyncpg.connect(self.dsn)
+        try:
+            return list(await connection.fetch(query, *arguments))
+        finally:
+            await connection.close()
 
     # --- what there is ------------------------------------------------------------------------------------------------
 

@@ -164,6 +164,7 @@ class Execution:
                 self._do(await self._recover())
             while self._turn(TURNS_BETWEEN_YIELDS):
                 await anyio.lowlevel.checkpoint()
+            await self._run_chain()
             if self.ended is None:
                 await self._live()
             if self.ended is not None:
@@ -234,9 +235,6 @@ class Execution:
 
     async def _live(self) -> None:
         """Run tasks and wait for what comes, until the end or the parking."""
-        await self._run_chain()
-        if self.ended is not None:
-            return
         async with anyio.create_task_group() as tasks:
             while self.ended is None:
                 await self._run_chain()
@@ -268,7 +266,7 @@ class Execution:
 
     async def _run_chain(self) -> None:
         """Run steps right here as long as each is alone: most runs are chains, and a task for each step costs."""
-        while self._one_alone:
+        while self.ended is None and self._one_alone:
             with anyio.CancelScope() as self._alone:
                 while self._one_alone:
                     command = self._starts.pop()
