@@ -233,12 +233,15 @@ class Execution:
             most -= 1
         return bool(self._events)
 
+    def _over(self) -> bool:
+        return self.ended is not None
+
     async def _live(self) -> None:
         """Run tasks and wait for what comes, until the end or the parking."""
         async with anyio.create_task_group() as tasks:
-            while self.ended is None:
+            while not self._over():
                 await self._run_chain()
-                if self.ended is not None:
+                if self._over():
                     break
                 self._launch(tasks)
                 due = min((wait.due for wait in self._waits.values()), default=None)
