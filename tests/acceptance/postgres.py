@@ -58,11 +58,11 @@ class Postgres:
 
 
 @contextlib.contextmanager
-def run_postgres(folder: Path) -> Iterator[Postgres]:
+def run_postgres(folder: Path, *, fsync: bool = False) -> Iterator[Postgres]:
     """Run a server in a folder until the block ends."""
     with (
         anyio.from_thread.start_blocking_portal("asyncio") as portal,
-        portal.wrap_async_context_manager(EmbeddedPostgres.start(folder / "pg", fsync=False)) as server,
+        portal.wrap_async_context_manager(EmbeddedPostgres.start(folder / "pg", fsync=fsync)) as server,
     ):
         yield Postgres(server, portal)
 

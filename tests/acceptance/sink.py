@@ -1,4 +1,4 @@
-"""The outside world of the acceptance tests: an HTTP server that answers as it is told to and remembers every request."""
+"""The outside world of the acceptance tests: an HTTP server that answers as told, and remembers every request."""
 
 from __future__ import annotations
 

@@ -12,7 +12,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from .harness import Api, Dev, flow, fresh, node, until
+from .harness import Api, Dev, flow, fresh, gorax, node, until
+from .postgres import dsn_of_dev
 from .sink import Reply, Sink
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(90)]
@@ -147,9 +148,9 @@ class TestDefinitions:
         [
             ({"nodes": [], "edges": []}, "no_nodes"),
             ({"nodes": [node("f", "formula", {"expression": "1"})], "edges": []}, "no_trigger"),
-            (flow(node("a", "formula", {"expression": "steps.b"}), node("b", "formula", {"expression": "1"})), "not_before"),
+            (flow(node("a", "formula", {"expression": "steps.b"}), node("b", "stop")), "not_before"),
             (flow(node("a", "formula", {"expression": "1"}), edges="start > a > a"), "cycle"),
-            (flow(node("c", "condition", {"condition": "true"}), node("f", "stop"), edges="start > c >maybe> f"), "unknown_outcome"),
+            (flow(node("c", "if", {"condition": "true"}), node("f", "stop"), edges="start > c >x> f"), "unknown_outcome"),
             (flow(node("c", "condition", {"condition": "true +"})), "invalid_expression"),
             (flow(node("s", "stop", {"output": "{{ nope.x }}"})), None),
             (flow(node("f", "formula", {"expression": "1"}), output="{{ steps.nope }}"), "unknown_reference"),
@@ -179,7 +180,8 @@ class TestDefinitions:
             "nodes": [
                 {"id": "w", "type": "trigger:webhook", "position": {"x": 1, "y": 2},
                  "data": {"name": "In", "config": {"path": f"/webhooks/{fresh()}", "method": "POST"}}},
-                {"id": "if-1", "type": "control:if", "data": {"name": "If", "config": {"condition": "{{trigger.body.a == 1}}"}}},
+                {"id": "if-1", "type": "control:if",
+                 "data": {"name": "If", "config": {"condition": "{{trigger.body.a == 1}}"}}},
                 {"id": "http-1", "type": "action:http",
                  "data": {"name": "Call", "config": {"url": "http://127.0.0.1:1/", "followRedirects": True}}},
                 {"id": "t", "type": "action:transform", "config": {"mapping": {"x": "steps.if-1.result"}}},
@@ -213,7 +215,8 @@ class TestExecutions:
         assert answer.status_code == 200
         execution = answer.json()["data"]
         assert set(execution) == {
-            "id", "workflow_id", "workflow_version", "status", "waiting_for", "trigger_type", "trigger_data", "output_data",
+            "id", "workflow_id", "workflow_version", "status", "waiting_for", "trigger_type", "trigger_data",
+            "output_data",
             "error_message", "error_code", "parent_execution_id", "execution_depth", "created_at", "started_at",
             "completed_at",
         }  # fmt: skip
@@ -406,7 +409,8 @@ class TestRefusals:
         [
             b'{"input": "\\u0000"}', b'{"input": "\\ud800"}', b'{"input": NaN}', b'{"input": Infinity}',
             b'{"input": ' + b"1" * 5000 + b"}", b'{"input": ' + b"[" * 200_000, b"[" * 200_000 + b"]" * 200_000,
-            b'{"input": ' + b'{"a":' * 100_000 + b"1" + b"}" * 100_000 + b"}", b"{", b"", b"\xff\xfe", b'{"a": 1e999999}',
+            b'{"input": ' + b'{"a":' * 100_000 + b"1" + b"}" * 100_000 + b"}", b"{", b"", b"\xff\xfe",
+            b'{"a": 1e999999}',
             b'{"input": "' + b"x" * 1_048_577 + b'"}', b"nonsense", b'{"input": "\xed\xa0\x80"}', b'{"\\u0000": 1}',
         ],
         ids=["nul", "surrogate", "nan", "infinity", "digits", "open", "brackets", "braces", "cut", "empty", "utf-16",
@@ -480,9 +484,6 @@ class TestTenants:
 
 def _second_tenant(dev: Dev) -> str:
     """Make a tenant in the embedded database of `dev` with the command for operators; return its key."""
-    from .harness import gorax
-    from .postgres import dsn_of_dev
-
     made = gorax("--json", "tenant", "create", fresh("rival"), env={"GORAX_DATABASE__DSN": dsn_of_dev(dev.folder)})
     assert made.code == 0, made.err
     return str(made.json()["api_key"])

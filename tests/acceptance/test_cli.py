@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 
-from .harness import Api, Dev, environment, flow, free_port, fresh, gorax, node, run_dev
+from .harness import GORAX, Api, Dev, environment, flow, free_port, fresh, gorax, node, run_dev, until
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
 
@@ -37,7 +36,13 @@ def printed_commands(text: str) -> list[str]:
 
 def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["/bin/sh", "-c", command], cwd=folder, env=environment(), capture_output=True, text=True, timeout=60, check=False
+        ["/bin/sh", "-c", command],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
 
@@ -56,7 +61,7 @@ class TestFirstRun:
             assert done.returncode == 0, done.stderr
             assert "Hello, Ada!" in done.stdout
             for command in commands:
-                if command == curl or command == hello:
+                if command in {curl, hello}:
                     continue
                 if "my-workflow" in command:
                     (folder / "my-workflow.yaml").write_text(yaml.safe_dump({"name": "mine", "definition": ONE}))
@@ -105,11 +110,9 @@ class TestRun:
     def test_cancelled_is_3(self, dev: Dev, api: Api) -> None:
         workflow = api.publish(LONG)
         process = subprocess.Popen(
-            [*shlex.split(f"{_python()} -m gorax_engine.cli --server {dev.url} run {workflow['name']} --wait --timeout 40")],
+            [*GORAX, "--server", dev.url, "run", workflow["name"], "--wait", "--timeout", "40"],
             cwd=dev.folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
-        from .harness import until
-
         started = until(lambda: api.data("GET", "/executions", params={"workflow_id": workflow["id"]}))
         cancelled = dev.gorax("execution", "cancel", started[0]["id"])
         assert cancelled.code == 0
@@ -142,12 +145,6 @@ class TestRun:
         one_sentence(missing.err)
 
 
-def _python() -> str:
-    import sys
-
-    return shlex.quote(sys.executable)
-
-
 class TestWorkflow:
     def test_apply_publishes_what_changed(self, dev: Dev, folder: Path) -> None:
         first, second = fresh("a"), fresh("b")
@@ -166,7 +163,9 @@ class TestWorkflow:
 
     def test_settings_of_a_file(self, dev: Dev, folder: Path) -> None:
         name = fresh("settings")
-        (folder / "f.yaml").write_text(yaml.safe_dump({"name": name, "definition": LONG, "settings": {"timeout": "300ms"}}))
+        (folder / "f.yaml").write_text(
+            yaml.safe_dump({"name": name, "definition": LONG, "settings": {"timeout": "300ms"}})
+        )
         done = dev.gorax("run", str(folder / "f.yaml"), "--wait")
         assert done.code == 1
         one_sentence(done.err, "timeout")
@@ -198,7 +197,9 @@ class TestWorkflow:
 
 class TestExecution:
     def test_list_show_steps_watch_explain(self, dev: Dev, api: Api) -> None:
-        workflow = api.publish(flow(node("d", "delay", {"duration": "500ms"}), node("f", "formula", {"expression": "1"})))
+        workflow = api.publish(
+            flow(node("d", "delay", {"duration": "500ms"}), node("f", "formula", {"expression": "1"}))
+        )
         execution_id = dev.gorax("run", workflow["name"]).out.strip()
         watched = dev.gorax("execution", "watch", execution_id)
         assert watched.code == 0, watched.err

@@ -1,4 +1,4 @@
-"""The daemon as a process: refusing to start, draining, dying, sharing its port, and sitting out an outage of Postgres."""
+"""The daemon as a process: refusing to start, draining, dying, sharing its port, sitting out an outage of Postgres."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from .conftest import empty_folder
 from .harness import Api, Process, Server, flow, free_port, fresh, gorax, node, run_serve, until
 from .postgres import Postgres, run_postgres
 from .sink import Reply, Sink, bomb
@@ -27,8 +28,6 @@ LOOPBACK = {"GORAX_OUTBOUND__ALLOW": "127.0.0.0/8"}
 
 @pytest.fixture(scope="module")
 def home() -> Iterator[Path]:
-    from .conftest import empty_folder
-
     with empty_folder() as made:
         yield made
 
@@ -133,8 +132,8 @@ class TestRefusals:
             api.close()
 
     @pytest.mark.parametrize("version", ["14.12", "9.6.1"])
-    def test_an_old_postgres(self, folder: Path, version: str) -> None:
-        with _old_postgres(version) as port:
+    def test_anOldPostgres(self, folder: Path, version: str) -> None:
+        with OldPostgres(version) as port:
             dsn = f"postgresql://a:b@127.0.0.1:{port}/x?sslmode=disable"
             refused(folder, 78, GORAX_DATABASE__DSN=dsn)
             refused(folder, 78, "migrate", GORAX_DATABASE__DSN=dsn)
@@ -145,7 +144,7 @@ class TestRefusals:
         refused(folder, 78, GORAX_SERVER__PORT="many")
 
 
-class _old_postgres:
+class OldPostgres:
     """A stand-in for an old server: lets anybody in, says its version, and knows no other answer than an error."""
 
     def __init__(self, version: str) -> None:
@@ -347,7 +346,9 @@ class TestOutage:
     def _outage(self, postgres: Postgres, server: Server, api: Api, sink: Sink) -> None:
         path, hold = f"/outage/{fresh()}", threading.Event()
         url = sink.on(path, Reply(hold=hold))
-        workflow = api.publish(flow(node("call", "http_request", {"url": url}), node("f", "formula", {"expression": "1"})))
+        workflow = api.publish(
+            flow(node("call", "http_request", {"url": url}), node("f", "formula", {"expression": "1"}))
+        )
         parked = api.start(api.publish(flow(node("d", "delay", {"duration": "6s"}))))
         running = api.start(workflow)
         sink.wait_for(path)
@@ -372,7 +373,7 @@ class TestOutage:
         assert api.ended(running)["output_data"] == {"f": 1}
         assert api.ended(parked)["status"] == "completed"
         assert api.run(flow(node("f", "formula", {"expression": "2"}))).output == {"f": 2}
-        until(lambda: server.ready())
+        until(server.ready)
         api.close()
 
 
@@ -381,14 +382,6 @@ def _of_status(answer: httpx2.Response, status: int) -> httpx2.Response | None:
 
 
 class TestOutbound:
-    @pytest.fixture
-    def strict(self, database: tuple[str, str], folder: Path) -> Iterator[Api]:
-        dsn, key = database
-        with run_serve(folder, dsn, settings={"GORAX_OUTBOUND__ALLOW": "127.0.0.1/32"}) as server:
-            api = Api(server.url, key)
-            yield api
-            api.close()
-
     def call(self, api: Api, url: str, **more: Any) -> tuple[str, str]:
         return api.run(flow(node("call", "http_request", {"url": url}, **more))).error
 
@@ -407,22 +400,21 @@ class TestOutbound:
             api.close()
         assert sink.asked(path) == []
 
-    def test_a_redirect_to_the_metadata_address(self, strict: Api, sink: Sink) -> None:
-        url = sink.on("/redirect", Reply(302, headers={"Location": "http://169.254.169.254/latest/"}))
-        assert self.call(strict, url)[0] == "outbound_denied"
-
-    def test_other_schemes(self, strict: Api) -> None:
-        for url in ("file:///etc/passwd", "ftp://example.com/", "gopher://127.0.0.1/"):
-            code, _ = self.call(strict, url)
-            assert code in {"outbound_denied", "invalid_url", "type_error"}, code
-
-    def test_a_bomb_and_an_endless_body(self, strict: Api, sink: Sink) -> None:
-        url = sink.on("/bomb", Reply(raw=bomb(200), headers={"Content-Encoding": "gzip"}))
-        assert self.call(strict, url)[0] == "response_too_large"
-        url = sink.on("/endless", Reply(endless=True))
-        assert self.call(strict, url)[0] == "response_too_large"
-        url = sink.on("/huge", Reply(raw=b"", headers={"Content-Length": "10000000000"}))
-        assert self.call(strict, url, timeout="5s")[0] in {"response_too_large", "connection_failed"}
+    def test_what_an_allowed_host_may_not_do(self, database: tuple[str, str], folder: Path, sink: Sink) -> None:
+        dsn, key = database
+        with run_serve(folder, dsn, settings={"GORAX_OUTBOUND__ALLOW": "127.0.0.1/32"}) as server:
+            api = Api(server.url, key)
+            url = sink.on("/redirect", Reply(302, headers={"Location": "http://169.254.169.254/latest/"}))
+            assert self.call(api, url)[0] == "outbound_denied"
+            for url in ("file:///etc/passwd", "ftp://example.com/", "gopher://127.0.0.1/"):
+                assert self.call(api, url)[0] in {"outbound_denied", "invalid_url"}
+            url = sink.on("/bomb", Reply(raw=bomb(200), headers={"Content-Encoding": "gzip"}))
+            assert self.call(api, url)[0] == "response_too_large"
+            url = sink.on("/endless", Reply(endless=True))
+            assert self.call(api, url)[0] == "response_too_large"
+            url = sink.on("/huge", Reply(raw=b"", headers={"Content-Length": "10000000000"}))
+            assert self.call(api, url)[0] == "response_too_large"
+            api.close()
 
 
 def test_doctor(database: tuple[str, str], folder: Path) -> None:

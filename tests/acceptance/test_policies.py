@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from datetime import datetime
 from typing import Any
 
 import httpx2
@@ -50,7 +51,8 @@ class TestFailures:
         hold = threading.Event()
         url = sink.on("/sibling", Reply(hold=hold))
         definition = flow(
-            node("slow", "http_request", {"url": url}), node("d", "delay", {"duration": "300ms"}), bad("b"), ok("later"),
+            node("slow", "http_request", {"url": url}), node("d", "delay", {"duration": "300ms"}), bad("b"),
+            ok("later"),
             edges="start > slow > later, start > d > b",
         )  # fmt: skip
         try:
@@ -111,8 +113,6 @@ class TestRetry:
         url = sink.on(path, Reply(503, headers={"Retry-After": "2"}), Reply())
         run = api.run(flow(node("call", "http_request", {"url": url}, retry={"initial_delay": "10ms"})))
         first, second = (step for step in api.steps(run.execution["id"], "all") if step["node_id"] == "call")
-        from datetime import datetime
-
         waited = datetime.fromisoformat(second["started_at"]) - datetime.fromisoformat(first["completed_at"])
         assert 2 <= waited.total_seconds() < 4
 

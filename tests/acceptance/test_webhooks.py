@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 import uuid
 from typing import Any
 
+import asyncpg
 import httpx2
 import pytest
 
@@ -57,10 +59,6 @@ def test_accepted_and_what_the_run_gets(dev: Dev, api: Api) -> None:
 
 
 def test_the_event_is_a_row(dev: Dev, api: Api) -> None:
-    import asyncio
-
-    import asyncpg
-
     path = fresh("hook")
     api.publish(hook(path))
     body = post(dev, path, {"n": 1}).json()
@@ -233,7 +231,8 @@ def test_metrics_have_the_names_of_the_contract(dev: Dev, api: Api) -> None:
         assert described.get(f"gorax_{name}") == kind, name
     for sample in (
         'gorax_executions_started_total{trigger_type="webhook"}', 'gorax_executions_finished_total{status="completed"}',
-        'gorax_steps_finished_total{node_type="formula",status="completed"}', 'gorax_webhook_requests_total{result="accepted"}',
+        'gorax_steps_finished_total{node_type="formula",status="completed"}',
+        'gorax_webhook_requests_total{result="accepted"}',
         'gorax_queue_depth{state="ready"}',
     ):  # fmt: skip
         assert sample in text

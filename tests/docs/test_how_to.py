@@ -1,0 +1,137 @@
+"""The how-tos and the README, executed: every command as it stands, on a real engine."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.conftest import empty_folder
+from tests.acceptance.harness import Dev, Process, environment, free_port, run_dev
+from tests.acceptance.postgres import run_postgres
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
+
+ROOT = Path(__file__).parents[2]
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+EXPECTED_TO_FAIL = "$ "
+"""Before a command whose output is shown, because it fails."""
+
+
+def blocks(page: str) -> list[tuple[str, str]]:
+    """Return (language, text) of the fenced blocks of a page."""
+    return FENCE.findall((ROOT / page).read_text(encoding="utf-8"))
+
+
+class Terminal:
+    """A shell in a folder, in which `gorax` is the program under test."""
+
+    def __init__(self, folder: Path, env: dict[str, str]) -> None:
+        self.folder = folder
+        programs = folder / "bin"
+        programs.mkdir()
+        (programs / "gorax").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m gorax_engine.cli "$@"\n')
+        (programs / "gorax").chmod(0o755)
+        self.env = {**environment(env), "PATH": f"{programs}:{os.environ['PATH']}"}
+
+    def run(self, command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["/bin/sh", "-c", command], cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=60,
+            check=False,
+        )  # fmt: skip
+
+    def succeed(self, command: str) -> str:
+        done = self.run(command)
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+
+@pytest.fixture(scope="module")
+def dev() -> Iterator[Dev]:
+    with empty_folder() as folder, run_dev(folder) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def terminal(dev: Dev) -> Terminal:
+    return Terminal(dev.folder, {"GORAX_SERVER": dev.url})
+
+
+def here(text: str, dev: Dev) -> str:
+    """The pages speak of the default port."""
+    return text.replace("127.0.0.1:8080", f"127.0.0.1:{dev.port}")
+
+
+def execute(page: str, files: list[str], dev: Dev, terminal: Terminal) -> int:
+    """Write the page's workflow files and run its commands in order; return how many there were."""
+    count, names = 0, iter(files)
+    execution_id = ""
+    for language, text in blocks(page):
+        if language == "yaml" and text.startswith("name:"):
+            (terminal.folder / next(names)).write_text(here(text, dev), encoding="utf-8")
+        elif language == "" and text.startswith(EXPECTED_TO_FAIL):
+            command, *shown = text.removeprefix(EXPECTED_TO_FAIL).splitlines()
+            done = terminal.run(here(command, dev))
+            assert done.returncode != 0
+            printed = (done.stdout + done.stderr).splitlines()
+            assert [_without_ids(line) for line in shown] == [_without_ids(line) for line in printed]
+            count += 1
+        elif language == "":
+            for line in text.splitlines():
+                if not line.startswith(("gorax ", "curl ")):
+                    continue
+                command = here(line, dev).replace("EXECUTION_ID", execution_id)
+                out = terminal.succeed(command)
+                found = re.search(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f-]{21}", out)
+                execution_id = found[0] if found else execution_id
+                count += 1
+    assert next(names, None) is None
+    return count
+
+
+def _without_ids(line: str) -> str:
+    return re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "ID", line)
+
+
+def test_the_readme(dev: Dev, terminal: Terminal) -> None:
+    assert execute("README.md", ["greet.yaml"], dev, terminal) == 2
+
+
+def test_the_first_workflow(dev: Dev, terminal: Terminal) -> None:
+    assert execute("docs/how-to/first-workflow.md", ["signup.yaml"], dev, terminal) >= 8
+
+
+def test_operating_on_a_database_of_your_own() -> None:
+    page = blocks("docs/how-to/operate.md")
+    sql = next(text for language, text in page if language == "sql")
+    commands = next(text for language, text in page if language == "" and "GORAX_DATABASE__DSN=" in text)
+    with empty_folder() as folder, run_postgres(folder, fsync=True) as postgres:
+        admin = postgres.admin_dsn
+        statements = [statement for statement in sql.replace("'...'", "'secret'").split(";") if statement.strip()]
+        postgres.execute(admin, *statements)
+        at = admin.rpartition("@")[2].partition("/")[0]
+        ports = {"GORAX_SERVER__PORT": str(free_port()), "GORAX_MANAGEMENT__PORT": str(free_port())}
+        terminal = Terminal(folder, ports)
+        served = False
+        for line in commands.splitlines():
+            command = line.partition("#")[0].strip()
+            if command.startswith("export "):
+                name, _, value = command.removeprefix("export ").partition("=")
+                terminal.env[name] = value.replace("...", "secret").replace("@db/", f"@{at}/")
+            elif command == "gorax serve":
+                env = {name: value for name, value in terminal.env.items() if name.startswith("GORAX_")}
+                process = Process(["serve"], env, folder, folder / "serve.log")
+                try:
+                    process.wait_for_text('"event":"ready"')
+                    served = True
+                finally:
+                    assert process.stop() == 0
+            elif command:
+                terminal.succeed(command)
+        assert served
+        terminal.succeed("gorax migrate --check")
