@@ -263,7 +263,7 @@ class World:
         return Flow(tenant, workflow)
 
     async def execution(self, execution_id: uuid.UUID) -> asyncpg.Record:
-        row = await self.sql.fetchrow("SELECT * FROM executions WHERE id = $1", execution_id)
+        row: asyncpg.Record | None = await self.sql.fetchrow("SELECT * FROM executions WHERE id = $1", execution_id)
         assert row is not None
         return row
 
@@ -319,7 +319,7 @@ class World:
     async def blocked(self) -> int:
         """Wait until a session of this database waits for a lock; return its process id."""
 
-        async def look() -> int | None:
+        async def look() -> Any:
             await self.sql.execute("SELECT pg_stat_clear_snapshot()")
             return await self.sql.fetchval(
                 "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
@@ -335,6 +335,12 @@ class World:
         await self.sql.execute(
             "UPDATE workers SET heartbeat_at = heartbeat_at - interval '1 hour' WHERE name = $1", name
         )
+
+    async def rescue(self, name: str) -> None:
+        """Let another worker's sweep find workers of this name dead, before their heartbeat can come."""
+        async with self.sql.transaction():
+            await self.expire(name)
+            await self.sql.execute("SELECT gorax_sweep(1000)")
 
     async def make_due(self, execution_id: uuid.UUID) -> None:
         """Let everything that the run waits for be due."""

@@ -170,24 +170,23 @@ async def test_accept_freezes_the_tenants_vars(bench: Bench) -> None:
 
 
 async def test_accept_judges_each_start_by_itself(bench: Bench) -> None:
-    world = bench.world
-    suspended = await world.tenant(status="suspended")
+    suspended = await bench.world.tenant(status="suspended")
     flows = [
         bench.flow,
         Flow(bench.flow.tenant, uuid.uuid4()),
-        Flow(await world.tenant(), bench.flow.id),
-        await world.flow(SIMPLE, status="archived"),
-        await world.flow(SIMPLE, tenant=suspended),
-        await world.flow(SIMPLE, published=False),
-        await world.flow(SIMPLE, status="inactive"),
+        Flow(await bench.world.tenant(), bench.flow.id),
+        await bench.world.flow(SIMPLE, status="archived"),
+        await bench.world.flow(SIMPLE, tenant=suspended),
+        await bench.world.flow(SIMPLE, published=False),
+        await bench.world.flow(SIMPLE, status="inactive"),
     ]
     verdicts = [verdict.verdict for verdict in await bench.start(*flows)]
     assert verdicts == [
         "started", "workflow_not_found", "workflow_not_found", "workflow_archived", "tenant_suspended",
         "not_published", "workflow_inactive",
     ]  # fmt: skip
-    assert await world.sql.fetchval("SELECT count(*) FROM executions") == 1
-    assert await world.sql.fetchval("SELECT count(*) FROM execution_queue") == 1
+    assert await bench.world.sql.fetchval("SELECT count(*) FROM executions") == 1
+    assert await bench.world.sql.fetchval("SELECT count(*) FROM execution_queue") == 1
 
 
 async def test_accept_a_refused_start_leaves_its_key_free(bench: Bench) -> None:
@@ -235,12 +234,11 @@ async def test_accept_two_transactions_with_one_key_wait_for_each_other(bench: B
     async def second() -> None:
         verdicts.extend(await bench.start(key="k"))
 
-    async with anyio.create_task_group() as tasks:
-        async with bench.other() as other:
-            (first,) = await queue.start(other, [row], worker_id=None, room=0, ring=False)
-            tasks.start_soon(second)
-            await bench.world.blocked()
-            assert not verdicts
+    async with anyio.create_task_group() as tasks, bench.other() as other:
+        (first,) = await queue.start(other, [row], worker_id=None, room=0, ring=False)
+        tasks.start_soon(second)
+        await bench.world.blocked()
+        assert not verdicts
     assert [(v.verdict, v.execution_id) for v in verdicts] == [("duplicate", first.execution_id)]
 
 
@@ -517,11 +515,10 @@ async def test_fence_a_flush_waits_for_a_rescue_and_then_fails(bench: Bench) -> 
         except LeaseLost as error:
             outcome.append(error)
 
-    async with anyio.create_task_group() as tasks:
-        async with bench.other() as other:
-            assert (await queue.sweep(other, 10)).rescued == 1
-            tasks.start_soon(late)
-            await bench.world.blocked()
+    async with anyio.create_task_group() as tasks, bench.other() as other:
+        assert (await queue.sweep(other, 10)).rescued == 1
+        tasks.start_soon(late)
+        await bench.world.blocked()
     assert len(outcome) == 1
     assert await bench.world.sql.fetchval("SELECT count(*) FROM step_executions") == 0
 
