@@ -17,9 +17,9 @@ DELETE FROM leaderships WHERE duty = $1 AND holder = $2;
 SELECT gorax_ensure_partitions();
 
 -- name: expire_start_keys
--- A batch of start keys whose time is over.
+-- A batch of start keys whose time is over. (now() is stable, so the index is searched; clock_timestamp() is not.)
 WITH due AS (
-    SELECT tenant_id, kind, key FROM start_keys WHERE expires_at <= clock_timestamp()
+    SELECT tenant_id, kind, key FROM start_keys WHERE expires_at <= now()
     ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED
 )
 DELETE FROM start_keys k USING due d
@@ -29,7 +29,7 @@ RETURNING 1 AS gone;
 -- name: expire_answers
 -- A batch of remembered answers to writes whose time is over.
 WITH due AS (
-    SELECT tenant_id, principal_id, key FROM request_idempotency WHERE expires_at <= clock_timestamp()
+    SELECT tenant_id, principal_id, key FROM request_idempotency WHERE expires_at <= now()
     ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED
 )
 DELETE FROM request_idempotency r USING due d
