@@ -23,7 +23,8 @@ from gorax_engine.api.server import serve_http
 from gorax_engine.engine.completions import Completions
 from gorax_engine.engine.operations import Operations
 from gorax_engine.engine.plans import Plans
-from gorax_engine.engine.worker import Worker, WorkerOptions
+from gorax_engine.engine.registration import WorkerOptions
+from gorax_engine.engine.worker import Worker
 from gorax_engine.errors import ConfigurationError, GoraxError
 from gorax_engine.nodes.egress import OutboundPolicy
 from gorax_engine.nodes.outbound import OutboundClient

@@ -312,7 +312,6 @@ class Execution:
             if scope is None:
                 continue  # cancelled meanwhile, and recorded as such
             if item.outcome is None:
-                self._recorder.skipped(item.node, item.command.step, item.completed)
                 self._events.append(StepDeclined(item.command.step, item.completed))
             else:
                 self._settle(item.node, item.command, item.outcome, item.input, item.started, item.completed)
@@ -410,7 +409,6 @@ class Execution:
         try:
             scope = scope_of(self._plan, self._state, command.at)
             if node.when is not None and command.attempt == 1 and not _is_true(node.when(scope)):
-                self._recorder.skipped(node, command.step, started)
                 self._events.append(StepDeclined(command.step, started))
                 return
             config = node.config.render(scope)

@@ -12,7 +12,6 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final
-from uuid import uuid4
 
 import anyio
 
@@ -20,8 +19,8 @@ from gorax_engine.core.model import SECOND
 from gorax_engine.engine.clock import DatabaseClock
 from gorax_engine.engine.execution import Engine, Execution
 from gorax_engine.engine.journal import Journal, Owner
-from gorax_engine.engine.lease import Lease
 from gorax_engine.engine.plans import Plans, UnsupportedVersion
+from gorax_engine.engine.registration import RELEASE_TIMEOUT, Registration, WorkerOptions
 from gorax_engine.engine.strays import Holding, Strays
 from gorax_engine.errors import Unavailable
 from gorax_engine.store import queue, workers
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
 
     from gorax_engine.core.plan import Plan
     from gorax_engine.core.states import ExecutionState
+    from gorax_engine.engine.lease import Lease
     from gorax_engine.nodes.registry import NodeRegistry
     from gorax_engine.store.queue import Claim
     from gorax_engine.store.session import Session
@@ -47,24 +47,9 @@ CLAIM_PAUSE: Final = 0.005
 """Seconds to let places come free together under load, rather than to claim one by one."""
 SWEEP_BATCH: Final = 1_000
 UNSUPPORTED_DELAY_US: Final = 30_000_000
-RELEASE_TIMEOUT: Final = 5.0
 RETRY_DELAY: Final = 0.5
 
 _log = get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerOptions:
-    """How one worker runs; times in seconds."""
-
-    name: str
-    version: str
-    roles: Sequence[str]
-    slots: int
-    lease: float
-    heartbeat: float
-    poll: float
-    drain_timeout: float
 
 
 @dataclass(slots=True)
@@ -156,10 +141,11 @@ class Worker:
         """Live until drained. `ready` is called once, after the first registration."""
         async with AsyncExitStack() as stack:
             dsn, role = self._connect
-            sessions = [await stack.enter_async_context(open_session(dsn, role)) for _ in range(4)]
+            journal, claims, reads, beats = [await stack.enter_async_context(open_session(dsn, role)) for _ in range(4)]
+            registration = Registration(self._options, beats, self._clock)
             while not self._draining:
                 try:
-                    await self._live(*sessions, ready=ready)
+                    await self._live(registration, journal, claims, reads, ready)
                 except* LeaseLost:
                     self._telemetry.emit(LeaseLostEvent())
                     _log.warning("lease_lost", worker=self._options.name)
@@ -168,37 +154,26 @@ class Worker:
 
     async def _live(
         self,
-        journal_session: Session,
+        registration: Registration,
+        commits: Session,
         claims: Session,
-        heartbeats: Session,
         reads: Session,
-        *,
         ready: Callable[[], None],
     ) -> None:
-        options = self._options
-        lease = Lease(uuid4(), options.lease, time.monotonic())
-        asked = time.monotonic_ns()
-        now = await workers.register(
-            heartbeats,
-            lease.worker_id,
-            options.name,
-            options.version,
-            options.roles,
-            options.slots,
-            round(options.lease * 1000),
-        )
-        self._clock.synchronise(now, asked, time.monotonic_ns())
-        journal = Journal(journal_session, lease, self._telemetry)
+        """One life: from registration to drain. Raises LeaseLost in an exception group, and Unavailable."""
+        lease = await registration.begin()
+        journal = Journal(commits, lease, self._telemetry)
         engine = Engine(journal, lease, self._clock, self._registry, reads, self._telemetry)
+        drained = False
         try:
             async with anyio.create_task_group() as outer:
-                outer.start_soon(self._heartbeat, lease, heartbeats)
-                outer.start_soon(self._watch_lease, lease)
+                outer.start_soon(registration.keep, lease, lambda: self._draining, self.look_at_marks)
+                outer.start_soon(registration.watch, lease)
                 outer.start_soon(journal.run)
                 async with anyio.create_task_group() as tasks:
                     life = self._life = _Life(lease, engine, tasks, Plans(reads, self._registry))
                     outer.start_soon(self._sweep, life, reads)
-                    outer.start_soon(self._follow_marks, life, heartbeats)
+                    outer.start_soon(self._follow_marks, life, reads)
                     ready()
                     await self._claim(life, claims)
                     # Drain: what has not ended or parked in time is cut off and given back.
@@ -207,42 +182,16 @@ class Worker:
                 outer.cancel_scope.cancel()
             with anyio.move_on_after(RELEASE_TIMEOUT, shield=True):
                 await journal.drain()
+            drained = not lease.lost
         finally:
+            if self._life is not None and not drained:
+                registration.forsake(lease, tuple(self._life.known))
             self._life = None
-            lost = lease.lost
             lease.lost = True
-        if not lost:
-            await self._release(journal_session, lease)
+        if drained:
+            await registration.release(lease, commits)
 
-    async def _release(self, session: Session, lease: Lease) -> None:
-        with anyio.move_on_after(RELEASE_TIMEOUT, shield=True):
-            freed = await workers.release(session, lease.worker_id)
-            _log.info("worker_released", worker=self._options.name, executions=freed)
-
-    # --- lease --------------------------------------------------------------------------------------------------------
-
-    async def _heartbeat(self, lease: Lease, session: Session) -> None:
-        while True:
-            await anyio.sleep(min(self._options.heartbeat, lease.length / 3))
-            sent, asked = time.monotonic(), time.monotonic_ns()
-            try:
-                with anyio.fail_after(max(lease.remaining, 0.05)):
-                    now = await workers.heartbeat(session, lease.worker_id, draining=self._draining)
-            except (Unavailable, TimeoutError):
-                lease.check()
-                continue
-            if now is None:
-                lease.lost = True
-                raise LeaseLost("this worker was taken for dead")
-            self._clock.synchronise(now, asked, time.monotonic_ns())
-            lease.renew(sent)
-            self._marks.set()
-
-    async def _watch_lease(self, lease: Lease) -> None:
-        """End this life the moment the lease can't be trusted any more, even if nothing else notices."""
-        while True:
-            lease.check()
-            await anyio.sleep(max(lease.remaining, 0.01))
+    # --- marks --------------------------------------------------------------------------------------------------------
 
     async def _follow_marks(self, life: _Life, session: Session) -> None:
         """Learn from the queue rows what was asked of our runs, and which are no longer ours."""

@@ -52,6 +52,12 @@ async def hand_back(session: Session, worker_id: UUID, runs: Sequence[tuple[UUID
     return int((await session.fetch(_SQL.hand_back, worker_id, ids, tokens))[0]["freed"])
 
 
+async def absolve(session: Session, runs: Sequence[tuple[UUID, int]]) -> int:
+    """Take back the crash that was counted for runs, each by the token it had, whose worker lives; return how many."""
+    ids, tokens = [run for run, _ in runs], [token for _, token in runs]
+    return len(await session.fetch(_SQL.absolve, ids, tokens))
+
+
 async def release(session: Session, worker_id: UUID) -> int:
     """Give back all runs and remove the worker; return how many there were."""
     return int((await session.fetch(_SQL.release, worker_id))[0]["freed"])

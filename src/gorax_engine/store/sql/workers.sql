@@ -25,6 +25,22 @@ WITH held AS MATERIALIZED (
 )
 SELECT count(*)::integer AS freed, pg_notify('gorax_ready', '') FROM freed;
 
+-- name: absolve
+-- A worker that lost its lease and lives takes back what its loss was counted as: no crash of these runs. Only where
+-- nobody, or one other worker, has claimed the run since; a run that was given up for it and not yet ended goes on.
+WITH mine AS MATERIALIZED (
+    SELECT q.execution_id FROM execution_queue q
+      JOIN unnest($1::uuid[], $2::bigint[]) AS a (id, token) ON q.execution_id = a.id
+     WHERE q.crashes > 0 AND q.token BETWEEN a.token AND a.token + 1
+     ORDER BY q.execution_id FOR UPDATE OF q
+)
+UPDATE execution_queue q
+   SET crashes = q.crashes - 1,
+       end_requested = CASE WHEN q.owner IS NULL AND q.end_requested ->> 'kind' = 'worker_lost' THEN NULL
+                            ELSE q.end_requested END
+  FROM mine m WHERE q.execution_id = m.execution_id
+RETURNING q.execution_id;
+
 -- name: release
 -- Gives back everything a draining worker still holds, and signs off. Nothing is counted as a crash.
 WITH gone AS (
