@@ -63,6 +63,11 @@ async def test_a_rescue_is_told_and_counted(world: World) -> None:
     await crash(world, member)
     gate = world.probe.hold("p")
     await until(lambda: world.sql.fetchval("SELECT count(*) = 3 FROM execution_queue WHERE crashes = 1"))
+
+    async def heard() -> bool:
+        return bool(told)
+
+    await until(heard)
     assert told == [3]
     assert await world.worker_ids("w") == []
     gate.set()
@@ -203,7 +208,11 @@ async def test_quarantine_is_told(world: World) -> None:
     await crash(world, member)
     row = await world.ended(started.execution_id)
     assert row["error_code"] == "worker_lost"
-    assert [event.count for event in told if isinstance(event, ExecutionQuarantined)] == [1]
+
+    async def heard() -> list[int]:
+        return [event.count for event in told if isinstance(event, ExecutionQuarantined)]
+
+    assert await until(heard) == [1]
 
 
 async def test_a_suspect_that_makes_progress_is_one_no_more(world: World) -> None:
