@@ -132,7 +132,7 @@ class TestRefusals:
             api.close()
 
     @pytest.mark.parametrize("version", ["14.12", "9.6.1"])
-    def test_anOldPostgres(self, folder: Path, version: str) -> None:
+    def test_an_old_postgres(self, folder: Path, version: str) -> None:
         with OldPostgres(version) as port:
             dsn = f"postgresql://a:b@127.0.0.1:{port}/x?sslmode=disable"
             refused(folder, 78, GORAX_DATABASE__DSN=dsn)

@@ -77,6 +77,8 @@ class Supervisor:
         self._ready: set[int] = set()
         self._stopping = False
         self._stop = anyio.Event()
+        self._settled = anyio.Event()
+        """The first child is ready, or has ended: what it refuses, all would refuse, and it is said once."""
         self._code = OK
 
     async def run(self) -> int:
@@ -93,6 +95,8 @@ class Supervisor:
 
     async def _keep(self, index: int) -> None:
         crashes = 0
+        if index > 0:
+            await self._settled.wait()
         while not self._stopping:
             started = anyio.current_time()
             code = await self._run_once(index)
@@ -107,6 +111,7 @@ class Supervisor:
                     self._begin_to_stop(signal.SIGTERM)
                 case Restart(pause=pause):
                     crashes += 1
+                    self._settled.set()
                     print(f"Process {index} ended with {code}; starting it again in {pause:g} s.", file=sys.stderr)
                     with anyio.move_on_after(pause):
                         await self._stop.wait()
@@ -142,6 +147,7 @@ class Supervisor:
             message = channel.recv(4096).decode("utf-8", "replace")
             if "READY=1" in message.splitlines() and index not in self._ready:
                 self._ready.add(index)
+                self._settled.set()
                 if len(self._ready) == len(self._environments):
                     notify("READY=1")
 
@@ -157,6 +163,7 @@ class Supervisor:
             notify("STOPPING=1")
         self._stopping = True
         self._stop.set()
+        self._settled.set()
         self._send(signal.SIGTERM if number == signal.SIGINT else number)
 
     def _send(self, number: signal.Signals) -> None:
