@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+import anyio
 import pytest
 
 from gorax_engine.core.model import Json
@@ -255,3 +256,31 @@ async def test_a_steps_timeout_ends_its_wait(world: World) -> None:
     row = await world.ended(started.execution_id)
     assert (row["status"], row["error_code"]) == ("failed", "timeout")
     assert (await world.steps(started.execution_id))["pause", 1]["error_code"] == "timeout"
+
+
+async def test_a_wait_that_begins_and_ends_within_one_flush_is_not_left_open(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backoff shorter than the flush before it: what is left open would run the recorded attempt again."""
+    flush = queue.flush
+    backoff_is_over = anyio.Event()
+
+    async def slow_at_first(session: Any, worker_id: Any, rows: queue.Flush) -> queue.Flushed:
+        if not backoff_is_over.is_set():
+            await anyio.sleep(0.1)
+        return await flush(session, worker_id, rows)
+
+    monkeypatch.setattr(queue, "flush", slow_at_first)
+    member = await world.member()
+    world.probe.acts["p"] = failing(1)
+    gate = world.probe.hold("q")
+    retry = {"max_attempts": 2, "strategy": "fixed", "initial_delay": "1ms", "max_delay": "1ms"}
+    started = await member.start(await world.flow(chain(probe("p", retry=retry), probe("q"))))
+    await world.probe.called("q")
+    backoff_is_over.set()
+    assert await world.waits(started.execution_id) == []
+    await world.rescue("w")
+    await world.probe.called("q", 2)
+    gate.set()
+    await world.ended(started.execution_id)
+    assert world.probe.count("p") == 2

@@ -111,7 +111,10 @@ class Recorder:
 
     def waited_for(self, step: StepKey, attempt: int) -> None:
         """A wait is over."""
-        self._journal.entry(self._owner).closed_waits.append(self._wait_id(step, attempt))
+        entry, wait_id = self._journal.entry(self._owner), self._wait_id(step, attempt)
+        # A flush closes before it opens: one that was opened in this very entry must not be left open by it.
+        entry.waits = [row for row in entry.waits if row.step_id != wait_id]
+        entry.closed_waits.append(wait_id)
 
     def ended(self, command: EndRun) -> ExecutionState:
         """The run is over; return its state, which is `failed` if its output can't be stored."""
