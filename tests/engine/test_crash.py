@@ -52,7 +52,7 @@ async def test_recorded_steps_never_run_again(world: World) -> None:
 
 async def test_a_rescue_is_told_and_counted(world: World) -> None:
     world.probe.hold("p")
-    member = await world.member()
+    member = await world.member(poll=30.0)  # so that no sweep of its own is under way when it dies
     started = [await member.start(await world.flow(chain(probe("p")))) for _ in range(3)]
     await world.probe.called("p", 3)
     for each in started:
@@ -195,7 +195,7 @@ async def test_a_suspect_runs_alone_and_the_third_loss_ends_it(world: World) -> 
 
 async def test_quarantine_is_told(world: World) -> None:
     world.probe.hold("p")
-    member = await world.member()
+    member = await world.member(poll=30.0)  # so that no sweep of its own is under way when it dies
     started = await member.start(await world.flow(chain(probe("p"))))
     await world.probe.called("p")
     await running(world, started.execution_id)

@@ -341,3 +341,18 @@ async def test_stop_deep_in_a_long_pure_run_ends_it(world: World) -> None:
         row = await world.ended(started.execution_id)
         assert (row["status"], row["output_data"]) == ("completed", '"here"')
     assert world.probe.calls == []
+
+
+async def test_a_stop_is_recorded_with_the_end_that_it_makes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A heir that found the stop alone would walk on: its row does not say that it ends the run."""
+    monkeypatch.setattr(execution_module, "TURNS_BETWEEN_YIELDS", 1)
+    monkeypatch.setattr(journal_module, "LINGER", 0.0)
+    spy = Spy(monkeypatch)
+    member = await world.member()
+    nodes = [tally(f"n{n}") for n in range(5)]
+    stop = {"id": "stop", "type": "stop", "config": {"output": "here"}}
+    started = await member.start(await world.flow(chain(*nodes, stop, tally("never"))))
+    assert (await world.ended(started.execution_id))["output_data"] == '"here"'
+    assert len(spy.flushes) > 1
+    for rows in spy.flushes:
+        assert bool(rows.ends) == any(row.node_id == "stop" for row in rows.steps)
