@@ -190,7 +190,7 @@ class World:
 
     async def member(self, name: str = "w", *, roles: tuple[str, ...] = ("worker",), **options: Any) -> Member:
         """Run an engine. `options` are worker settings; by default it polls often and has a long lease."""
-        options = {"slots": 50, "lease": 60.0, "heartbeat": 0.5, "poll": 0.1, "drain_timeout": 5.0, **options}
+        options = {"slots": 200, "lease": 60.0, "heartbeat": 0.5, "poll": 0.1, "drain_timeout": 5.0, **options}
         settings = load_settings(database={"dsn": self.dsn}, worker=options, outbound={"allow": ("127.0.0.0/8",)})
         member: Member = await self.tasks.start(self._run, name, frozenset(roles), settings)
         self.members.append(member)
