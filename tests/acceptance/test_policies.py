@@ -14,6 +14,8 @@ from .sink import Reply, Sink
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(90)]
 
+RETRY = {"max_attempts": 3, "strategy": "fixed", "initial_delay": "10ms"}
+
 
 def ok(id: str) -> dict[str, Any]:
     return node(id, "formula", {"expression": "1"})
@@ -134,7 +136,7 @@ class TestRetry:
     def test_pure_nodes_are_not_repeated_unless_told(self, api: Api) -> None:
         run = api.run(flow(bad("b")))
         assert len([step for step in api.steps(run.execution["id"], "all") if step["node_id"] == "b"]) == 1
-        run = api.run(flow(bad("b", retry={"max_attempts": 3, "strategy": "fixed", "initial_delay": "10ms"})))
+        run = api.run(flow(bad("b", retry={**RETRY, "retry_on": ["broken"]})))
         assert run.error[0] == "broken"
         assert len([step for step in api.steps(run.execution["id"], "all") if step["node_id"] == "b"]) == 3
 
