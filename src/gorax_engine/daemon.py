@@ -142,6 +142,7 @@ async def open_engine(
         operations = Operations(starts, database, Plans(reads, registry), telemetry, worker)
         async with anyio.create_task_group() as background:
             background.start_soon(operations.run)
+            background.start_soon(completions.run)
             if "maintenance" in roles:
                 background.start_soon(lead, duties, maintenance_duties(duties, operations))
             async with anyio.create_task_group() as working:

@@ -61,7 +61,7 @@ class FakeEnds:
         self.ended = False
         self.on_wait: Callable[[], Awaitable[None]] | None = None
 
-    async def wait(self, tenant_id: uuid.UUID, execution_id: uuid.UUID, timeout_s: float) -> bool:
+    async def wait(self, execution_id: uuid.UUID, timeout_s: float) -> bool:
         if self.on_wait is not None:
             await self.on_wait()
         return self.ended

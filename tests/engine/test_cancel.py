@@ -370,11 +370,11 @@ async def test_the_end_is_told_to_who_waits(world: World) -> None:
     gate = world.probe.hold("p")
     flow = await world.flow(chain(probe("p")))
     started = await member.start(flow)
-    assert not await member.engine.completions.wait(flow.tenant, started.execution_id, 0.05)
+    assert not await member.engine.completions.wait(started.execution_id, 0.05)
     told: list[bool] = []
 
     async def wait(at: Member) -> None:
-        told.append(await at.engine.completions.wait(flow.tenant, started.execution_id, 10))
+        told.append(await at.engine.completions.wait(started.execution_id, 10))
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(wait, member)
@@ -383,8 +383,6 @@ async def test_the_end_is_told_to_who_waits(world: World) -> None:
         gate.set()
     assert told == [True, True]
     assert (await world.execution(started.execution_id))["status"] == "completed"
-    with pytest.raises(NotFound):
-        await other.engine.completions.wait(await world.tenant(), started.execution_id, 10)
 
 
 async def test_the_output_is_what_the_leaves_gave(world: World) -> None:

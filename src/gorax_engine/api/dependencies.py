@@ -29,7 +29,7 @@ class Verbs(Protocol):
 class Ends(Protocol):
     """Who knows when runs end."""
 
-    async def wait(self, tenant_id: UUID, execution_id: UUID, timeout_s: float) -> bool:
+    async def wait(self, execution_id: UUID, timeout_s: float) -> bool:
         """Wait until a run has ended, at most `timeout_s` seconds; say whether it has."""
 
 

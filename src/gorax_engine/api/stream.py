@@ -80,7 +80,7 @@ class RunStreams:
             elif now - spoke >= HEARTBEAT:
                 yield b": still here\n\n"
                 spoke = now
-            await self._ends.wait(tenant_id, execution_id, pause)
+            await self._ends.wait(execution_id, pause)
             pause = min(pause * 1.5, LONGEST_PAUSE)
         yield b"retry: 1000\n\n"
 

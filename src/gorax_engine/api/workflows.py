@@ -210,7 +210,7 @@ class WorkflowRoutes:
             )
         )
         tenant_id, execution_id = principal.tenant_id, started.execution_id
-        if wait and await self._ends.wait(tenant_id, execution_id, float(wait)):
+        if wait and await self._ends.wait(execution_id, float(wait)):
             async with self._database.tenant(tenant_id) as connection:
                 run = await executions.get(connection, tenant_id, execution_id)
             if run is not None:

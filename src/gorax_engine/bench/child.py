@@ -115,7 +115,7 @@ async def _starts(engine: RunningEngine, job: Job, count: int, concurrency: int)
         for _ in left:
             began = time.perf_counter()
             started = await engine.operations.start(_request(job))
-            await engine.completions.wait(UUID(job.tenant_id), started.execution_id, 600)
+            await engine.completions.wait(started.execution_id, 600)
             latencies.append((time.perf_counter() - began) * 1000)
 
     async with anyio.create_task_group() as tasks:

@@ -278,6 +278,11 @@ async def close_running_steps(connection: Fetcher, execution_id: UUID) -> None:
     await connection.fetch(_SQL.close_running_steps, execution_id)
 
 
+async def ended(connection: Fetcher, execution_ids: Sequence[UUID]) -> list[UUID]:
+    """Return those of the runs that have ended."""
+    return [row["id"] for row in await connection.fetch(_SQL.ended, execution_ids)]
+
+
 async def record_end(connection: Fetcher, tenant_id: UUID, steps: Sequence[StepRow], end: EndRow) -> None:
     """End a run whose queue row the caller's transaction has locked, with the last records of its steps."""
     if steps:

@@ -1,6 +1,6 @@
 """The walk: what a graph does next, as a pure function from what happened to what to do.
 
-The rules (docs/workflow-language.md, "How a graph is walked"):
+The rules:
 
 - An edge is undecided, then live or dead. A node is ready when every incoming edge is decided: it runs if one is live,
   and is skipped if all are dead (dead-path elimination); a skipped node's edges die.

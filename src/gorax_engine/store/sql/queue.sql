@@ -80,6 +80,11 @@ FOR UPDATE OF q;
 -- The state of a run of this tenant, by id.
 SELECT status FROM executions WHERE id = $1 AND tenant_id = $2;
 
+-- name: ended
+-- Which of these runs have ended: those that are not live. By the queue, which is small.
+SELECT a.id FROM unnest($1::uuid[]) AS a (id)
+WHERE NOT EXISTS (SELECT 1 FROM execution_queue q WHERE q.execution_id = a.id);
+
 -- name: record_steps
 -- See functions/gorax_record_steps.sql.
 SELECT gorax_record_steps(ARRAY[$1::uuid], ARRAY[$2::uuid], $3, $4, $5, $6, $7, $8, $9, $10, $11, $12);
