@@ -1,0 +1,174 @@
+"""The page on the workflow language says what the code does: types, keys, codes, limits; and its examples are read."""
+
+import ast
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from gorax_engine.core.expressions import errors
+from gorax_engine.core.json_edge import JsonLimits
+from gorax_engine.core.model import OUTSIDE_RETRY, SECOND, InDoubt, Missing, Node, NodeKind, OnError, RetryStrategy
+from gorax_engine.core.plan import compile_plan
+from gorax_engine.core.policies import JITTER, RETRY_AFTER_CAP
+from gorax_engine.core.reading import MAX_EDGES, MAX_NODES, document, policies, read, storable
+from gorax_engine.engine import execution
+from gorax_engine.nodes import outbound_errors
+from gorax_engine.nodes.control import transform
+from gorax_engine.nodes.egress import OutboundPolicy
+from gorax_engine.nodes.outbound import OutboundClient, OutboundLimits
+from gorax_engine.nodes.registry import NodeRegistry, builtin_nodes
+from gorax_engine.nodes.tasks import http_request
+from gorax_engine.settings import ServerSettings
+from gorax_engine.workflows.documents import check_definition
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "src" / "gorax_engine"
+PAGE = (ROOT / "docs" / "workflow-language.md").read_text(encoding="utf-8")
+TYPES = NodeRegistry(builtin_nodes([http_request.HttpRequest(OutboundClient(OutboundPolicy()))]))
+EXAMPLES = [
+    json.loads(text) if language == "json" else yaml.safe_load(text)
+    for language, text in re.findall(r"^```(json|yaml)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+]
+
+
+def table(first_header: str) -> list[list[str]]:
+    """Return the rows of the page's table whose first header is this one."""
+    match = re.search(rf"^\| {re.escape(first_header)} \|.*\n\|[-| ]+\|\n((?:\|.*\n)+)", PAGE, re.MULTILINE)
+    assert match is not None, first_header
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in match[1].splitlines()]
+
+
+def words(cell: str) -> list[str]:
+    """Return what stands in backticks."""
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def calls(*paths: Path) -> Iterator[tuple[str, str]]:
+    """Yield (name of the function, first argument) of all calls whose first argument is a text, in some modules."""
+    for path in paths:
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(call, ast.Call) and call.args and isinstance(call.args[0], ast.Constant):
+                name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+                if isinstance(call.args[0].value, str):
+                    yield name, call.args[0].value
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_an_example_is_accepted_without_a_warning(example: Any) -> None:
+    checked = check_definition(example, TYPES)
+    assert (checked.errors, checked.warnings) == ((), ())
+    definition = read(example, TYPES).definition
+    assert definition is not None
+    compile_plan(definition, TYPES.specs)
+
+
+def test_there_are_examples_and_the_last_is_the_canonical_form_of_the_one_before() -> None:
+    assert len(EXAMPLES) == 4
+    assert read(EXAMPLES[-2], TYPES).canonical == EXAMPLES[-1]
+
+
+def test_the_example_of_every_part_has_every_part() -> None:
+    whole = EXAMPLES[0]
+    assert set(whole["settings"]) == set(policies.SETTINGS_KEYS)
+    assert {key for node in whole["nodes"] for key in node} == {field.name for field in fields(Node)} - {"on_error"}
+
+
+def test_every_type_has_its_row_and_no_other() -> None:
+    rows = {
+        words(name)[0]: (tuple(words(aliases)), kind, output) for name, aliases, kind, _, output in table("type")[:12]
+    }
+    assert {name: row[:2] for name, row in rows.items()} == {
+        name: (spec.aliases, spec.kind.value) for name, spec in TYPES.specs.items()
+    }
+    outputs = {
+        name: match[1] for name, spec in TYPES.specs.items() if (match := re.search(r"(\{.+?\})", spec.description))
+    }
+    assert {name: words(rows[name][2])[0] for name in outputs if name != "schedule_trigger"} == {
+        name: output for name, output in outputs.items() if name != "schedule_trigger"
+    }
+
+
+def test_every_key_of_a_config_has_its_row_and_no_other() -> None:
+    section = PAGE.partition("### Config")[2]
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \|", section.partition("\n## ")[0], re.MULTILINE)
+    listed = [(name, key) for name, cell in rows for key in words(cell)]
+    specs = TYPES.specs
+    assert sorted(listed) == sorted((name, key) for name, spec in specs.items() for key in spec.schema["properties"])
+    needed = {(name, key) for name, cell in rows for key in re.findall(r"\*\*`(\w+)`\*\*", cell)}
+    assert needed == {(name, key) for name, spec in specs.items() for key in spec.schema.get("required", ())}
+
+
+def test_every_code_of_validation_has_its_row_and_no_other() -> None:
+    modules = [*(PACKAGE / "core/reading").glob("*.py"), PACKAGE / "workflows/webhook_nodes.py"]
+    kinds: dict[str, set[str]] = {}
+    for function, code in calls(*modules):
+        if function in {"problem", "Problem", "warning"}:
+            kinds.setdefault(code, set()).add("warning" if function == "warning" else "error")
+    section = PAGE.partition("## Validation")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| ([a-z, ]+) \|", section, re.MULTILINE)
+    assert {code: set(kind.split(", ")) for code, kind in rows} == kinds
+    assert len(rows) == len(kinds)
+
+
+def test_every_code_of_a_run_has_its_row_and_no_other() -> None:
+    modules = [*(PACKAGE / "nodes").rglob("*.py"), *(PACKAGE / "engine").glob("*.py"), *(PACKAGE / "core").rglob("*.py")]
+    codes = {code for function, code in calls(*modules) if function in {"StepError", "_Failure"}}
+    codes |= {each.code for each in outbound_errors.OutboundError.__subclasses__()}
+    codes |= {value for name, value in vars(errors).items() if name.isupper() and isinstance(value, str)}
+    codes.add(TYPES.specs["fail"].schema["properties"]["code"]["default"])
+    section = PAGE.partition("### Codes at run time")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+    assert sorted(rows) == sorted(codes)
+
+
+def test_every_policy_and_setting_has_its_row_and_no_other() -> None:
+    section = PAGE.partition("## Policies")[2].partition("\n## Steps")[0]
+    node, retry, settings = (
+        {words(row)[0] for row in re.findall(r"^(\| `\w+` .*)$", part, re.MULTILINE)}
+        for part in re.split(r"^\| key of `retry` |^## Settings", section, flags=re.MULTILINE)
+    )
+    assert node == {field.name for field in fields(Node)} - {"id", "type", "name", "config"}
+    assert retry == set(policies.RETRY_KEYS)
+    assert settings == set(policies.SETTINGS_KEYS)
+    for words_of in (OnError, RetryStrategy, Missing, InDoubt):
+        assert all(f"`{word.value}`" in section for word in words_of)
+    assert all(f"`{key}`" in PAGE for key in policies.GORAX_RETRY_KEYS)
+
+
+def test_figures() -> None:
+    text = " ".join(PAGE.split())
+    limits = OutboundLimits()
+    assert {spec.retry for spec in TYPES.specs.values() if spec.kind is NodeKind.TASK} == {OUTSIDE_RETRY}
+    assert (OUTSIDE_RETRY.initial_delay, OUTSIDE_RETRY.max_delay, OUTSIDE_RETRY.multiplier) == (SECOND, 60 * SECOND, 2)
+    assert (RETRY_AFTER_CAP, limits.max_redirects) == (3600 * SECOND, 3)
+    for figure in (
+        f"task nodes {OUTSIDE_RETRY.max_attempts} attempts",
+        f"±{JITTER:.0%}".replace("%", " %"),
+        f"| nodes, edges of a definition | {MAX_NODES:,} and {MAX_EDGES:,} |",
+        f"{ServerSettings().max_body_bytes >> 20} MiB (`server.max_body_bytes`), {JsonLimits().max_keys:,} object",
+        f"integers of {JsonLimits().max_digits} digits",
+        f"| nesting of a definition | {storable.MAX_DEPTH} levels |",
+        f"case name | {document.MAX_ID} characters |",
+        f"more than {document.MAX_PROBLEMS:,} faults",
+        f"| output of a step | {execution.MAX_OUTPUT >> 20} MiB |",
+        f"| attempts | {policies.MAX_ATTEMPTS} |",
+        f"{limits.max_body >> 20} MiB, on the wire and inflated, {limits.max_ratio} times its size",
+        f"{limits.max_headers} headers",
+        f"at most {limits.max_timeout // SECOND // 60} min",
+        f"more than {http_request.MAX_PAGES:,}, where",
+        f"more than {transform.MAX_ITEMS:,} items",
+        f"Waits of more than {execution.PARK_AFTER // SECOND} s",
+    ):
+        assert figure in text
+
+
+def test_the_key_of_a_step_is_written_as_the_engine_writes_it() -> None:
+    source = (PACKAGE / "engine/execution.py").read_text(encoding="utf-8")
+    assert 'f"{execution_id}:{step.node}:{step.path}"' in source
+    assert "`execution:node:path`" in PAGE
