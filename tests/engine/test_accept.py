@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from gorax_engine.engine.operations import Started, StartKey, StartRequest
+from gorax_engine.engine.operations import MAX_GROUP_CHARACTERS, Started, StartKey, StartRequest
 from gorax_engine.errors import Conflict, Forbidden, IdempotencyMismatch, MalformedInput, NotFound, Unavailable
 from gorax_engine.store import queue
 from tests.engine.harness import Flow, Member, World, chain, deafen, probe, tally, until
@@ -290,3 +290,22 @@ async def test_vars_and_the_version_are_frozen_at_the_start(world: World) -> Non
     row = await world.ended(started.execution_id)
     assert (row["status"], row["workflow_version"], row["vars"]) == ("completed", 1, '{"region": "eu"}')
     assert (await world.steps(started.execution_id))["p", 1]["input_data"] == '{"region": "eu"}'
+
+
+async def test_large_starts_do_not_share_one_statement(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two hundred bodies of a megabyte in one statement would be a gigabyte in memory, and too slow for its time."""
+    sizes: list[int] = []
+    start = queue.start
+
+    async def spying(session: Any, rows: Any, **options: Any) -> Any:
+        sizes.append(sum(len(text) for row in rows for text in row))
+        return await start(session, rows, **options)
+
+    monkeypatch.setattr(queue, "start", spying)
+    member = await world.member(roles=("api",))
+    flow = await world.flow(chain(tally("a")))
+    async with anyio.create_task_group() as tasks:
+        for _ in range(20):
+            tasks.start_soon(member.start, flow, "x" * 1_000_000)
+    assert len(sizes) > 2
+    assert max(sizes) <= MAX_GROUP_CHARACTERS
