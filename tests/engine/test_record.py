@@ -356,3 +356,42 @@ async def test_a_stop_is_recorded_with_the_end_that_it_makes(world: World, monke
     assert len(spy.flushes) > 1
     for rows in spy.flushes:
         assert bool(rows.ends) == any(row.node_id == "stop" for row in rows.steps)
+
+
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize(
+    ("node", "ended"),
+    [
+        ({"id": "end", "type": "fail", "config": {"message": "no", "code": "mine"}}, ("failed", "mine")),
+        ({"id": "end", "type": "stop", "config": {"output": 1}}, ("completed", None)),
+    ],
+)
+async def test_what_ended_in_the_same_breath_as_the_run_keeps_its_end(
+    world: World, node: dict[str, Json], ended: tuple[str, str | None], last: bool
+) -> None:
+    """Nodes beside the one that ends the run were evaluated and recorded before the walk heard of any."""
+    beside = [tally("a"), tally("b")]
+    member = await world.member()
+    started = await member.start(await world.flow(fan(*((*beside, node) if last else (node, *beside)))))
+    run = await world.ended(started.execution_id)
+    assert (run["status"], run["error_code"]) == ended
+    states_ = await world.states(started.execution_id)
+    assert (states_["a"], states_["b"]) == ("completed", "completed")
+
+
+async def test_tasks_that_end_in_the_same_breath_as_the_run_keep_their_end(world: World) -> None:
+    gate = world.probe.hold("good")
+
+    async def fail(config: Mapping[str, Json], context: NodeContext) -> Outcome:
+        await gate.wait()
+        return Failed(StepError("mine", "no"))
+
+    world.probe.acts["bad"] = fail
+    member = await world.member()
+    started = await member.start(await world.flow(fan(probe("bad"), probe("good"))))
+    await world.probe.called("good")
+    await world.probe.called("bad")
+    gate.set()
+    run = await world.ended(started.execution_id)
+    assert (run["status"], run["error_code"]) == ("failed", "mine")
+    assert (await world.states(started.execution_id))["bad"] == "failed"

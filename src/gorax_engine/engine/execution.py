@@ -36,7 +36,7 @@ from gorax_engine.core.model import (
 )
 from gorax_engine.core.plan import trigger_of
 from gorax_engine.core.policies import classify
-from gorax_engine.core.states import ExecutionState
+from gorax_engine.core.states import ExecutionState, StepState
 from gorax_engine.core.walk import StepRecord, initial, proceed, recover, scope_of
 from gorax_engine.engine.journal import Owner
 from gorax_engine.engine.recorder import CANCELLED, Recorder
@@ -111,6 +111,7 @@ class Execution:
         self._ids = (str(claim.execution_id), str(claim.tenant_id), str(claim.workflow_id))
         self._state = initial(plan, self._roots(), self._seed)
         self._events: deque[Event] = deque()
+        self._told: list[Event] = []
         self._inbox: deque[_Ended | Event] = deque()
         self._arrived: anyio.Event | None = None
         self._starts: list[StartStep] = []
@@ -177,7 +178,11 @@ class Execution:
 
     async def _recover(self) -> list[Command]:
         """Rebuild the run from its rows."""
-        records, self._waits = await self._load()
+        records, waits = await self._load()
+        # A wait for what has ended is over, however it came to be left open: it must not begin the attempt again.
+        self._waits = {
+            key: wait for key, wait in waits.items() if key not in records or records[key].state is StepState.RUNNING
+        }
         rebuilt = recover(self._plan, self._state, self._started_event(), records)
         self._state, self._in_doubt = rebuilt.state, rebuilt.in_doubt
         return self._first_commands(rebuilt.commands)
@@ -227,7 +232,7 @@ class Execution:
         while self._events and (
             most > 0 or any(isinstance(each, StepSucceeded) and each.stop for each in self._events)
         ):
-            events = list(self._events)
+            events = self._told = list(self._events)
             self._events.clear()
             self._do(proceed(self._plan, self._state, events))
             most -= 1
@@ -328,7 +333,7 @@ class Execution:
                 self._start(StartStep(step, attempt, wait.due))
             elif wait.kind == "timeout":
                 error = StepError("timeout", f"The step {node.id} did not end within its timeout.", classify("timeout"))
-                self._settle(node, StartStep(step, attempt, now), Failed(error), "", now, now)
+                self._settle(node, StartStep(step, attempt, now), Failed(error), "", None, now)
             else:
                 self._settle(node, StartStep(step, attempt, now), Completed(wait.output), "", None, wait.due)
 
@@ -372,18 +377,29 @@ class Execution:
     # --- commands -----------------------------------------------------------------------------------------------------
 
     def _do(self, commands: list[Command]) -> None:
+        ended: set[tuple[StepKey, int | None]] | None = None
         for command in commands:
             match command:
                 case StartStep():
                     self._start(command)
                 case SkipStep(step=step, at=at):
                     self._recorder.skipped(self._plan.nodes[self._plan.index[step.node]], step, at)
-                case CancelStep():
-                    self._cancel(command)
+                case CancelStep(step=step, attempt=attempt):
+                    ended = self._just_ended() if ended is None else ended
+                    if (step, attempt) not in ended and (step, None) not in ended:
+                        self._cancel(command)
                 case EndRun():
                     self.ended = self._recorder.ended(command)
                 case _:
                     assert_never(command)
+
+    def _just_ended(self) -> set[tuple[StepKey, int | None]]:
+        """Attempts (None: whichever) whose end is recorded and reached the walk with, or after, the end of the run."""
+        return {
+            (event.step, event.attempt if isinstance(event, StepFailed) else None)
+            for event in (*self._told, *self._events)
+            if isinstance(event, (StepSucceeded, StepFailed, StepDeclined))
+        }
 
     def _start(self, command: StartStep) -> None:
         """Evaluate a pure node now; queue a task; keep a wait."""
