@@ -115,3 +115,11 @@ async def test_it_can_be_used_again_after_it_was_closed(session: Session) -> Non
     first = await pid(session)
     await session.close()
     assert await pid(session) != first
+
+
+async def test_what_the_driver_can_not_send_is_rejected_and_not_sent_again(session: Session) -> None:
+    """It would be refused for ever, and a journal that tries it again would never write anything else."""
+    with pytest.raises(RecordRejected):
+        await session.fetch("SELECT $1::text", "\ud800")
+    with pytest.raises(RecordRejected):
+        await session.fetch("SELECT $1::bigint", 1 << 64)

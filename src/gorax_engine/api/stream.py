@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
+import anyio
 import msgspec
 
 from gorax_engine.errors import TooManyRequests, Unavailable
@@ -67,7 +68,8 @@ class RunStreams:
                 run, rows = await self._look(tenant_id, execution_id)
             except Unavailable:
                 yield b": the database does not answer\n\n"
-                run, rows = None, []
+                await anyio.sleep(LONGEST_PAUSE)
+                continue
             changed = _changes(run, rows, seen)
             for event in changed:
                 yield event

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from gorax_engine.store.session import Fetcher, Session
 
 MAX_GROUP: Final = 200
+MAX_GROUP_CHARACTERS: Final = 8 * 1024 * 1024
+"""What the rows of a group hold together, unless it is a single one: a group is one statement, in memory twice."""
 RING_INTERVAL: Final = 0.01
 """Seconds between two notifications of this process: a NOTIFY takes a lock that all commits share."""
 
@@ -117,10 +119,11 @@ class _Pending:
 class _Group:
     """Starts that are committed together, each key once: a second start with one key must find the first."""
 
-    __slots__ = ("done", "keys", "members")
+    __slots__ = ("characters", "done", "keys", "members")
 
     def __init__(self) -> None:
         self.members: list[_Pending] = []
+        self.characters = 0
         self.keys: set[tuple[str, str, str]] = set()
         self.done = anyio.Event()
 
@@ -128,11 +131,15 @@ class _Group:
         """Take one more start, unless the group is full or has its key already."""
         if len(self.members) >= MAX_GROUP:
             return None
+        characters = sum(map(len, row))
+        if self.members and self.characters + characters > MAX_GROUP_CHARACTERS:
+            return None
         if row.key:
             key = (row.tenant_id, row.key_kind, row.key)
             if key in self.keys:
                 return None
             self.keys.add(key)
+        self.characters += characters
         pending = _Pending(request, row, self)
         self.members.append(pending)
         return pending

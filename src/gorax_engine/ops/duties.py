@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from gorax_engine.core.model import Json
 from gorax_engine.engine.operations import Operations, StartKey, StartRequest
 from gorax_engine.engine.recorder import ERROR_WORKFLOW_EVENT
-from gorax_engine.errors import Conflict, Forbidden, IdempotencyMismatch, NotFound
+from gorax_engine.errors import Conflict, Forbidden, IdempotencyMismatch, InvalidInput, NotFound
 from gorax_engine.ops.leader import Duty
 from gorax_engine.store import maintenance
 from gorax_engine.telemetry import get_logger
@@ -63,7 +63,7 @@ async def _start_error_workflow(session: Session, operations: Operations, entry:
     data = {"name": ERROR_WORKFLOW_EVENT, "correlation_key": payload["execution_id"], "body": payload}
     try:
         await operations.start(StartRequest(entry.tenant_id, workflow_id, "event", data, start_key=key))
-    except (NotFound, Conflict, Forbidden, IdempotencyMismatch) as refusal:
+    except (NotFound, Conflict, Forbidden, IdempotencyMismatch, InvalidInput) as refusal:
         _log.warning("error_workflow_refused", tenant_id=str(entry.tenant_id), code=refusal.code, **_ids(payload))
 
 

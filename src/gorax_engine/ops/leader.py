@@ -6,6 +6,7 @@ two carry it out at once (a leader that was stopped wakes up late): leadership s
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ async def lead(session: Session, duties: Sequence[Duty]) -> None:
                     await _carry_out(duty)
             await anyio.sleep(min((duty.every for duty in duties), default=RENEW))
     finally:
-        with anyio.move_on_after(1, shield=True):
+        with contextlib.suppress(Unavailable), anyio.move_on_after(1, shield=True):
             if held_until > time.monotonic():
                 await maintenance.resign(session, LEADERSHIP, holder)
 

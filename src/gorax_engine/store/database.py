@@ -57,12 +57,16 @@ _decode_json = msgspec.json.Decoder().decode
 
 @contextmanager
 def unavailable_on_connection_errors() -> Iterator[None]:
-    """Turn connection-level errors of the driver into `Unavailable`; all others pass as they are."""
+    """Turn what a repetition may mend into `Unavailable`: a broken connection, a time-out, a deadlock, a standby."""
     try:
         yield
-    except asyncpg.QueryCanceledError as error:
+    except (asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError) as error:
         raise Unavailable("The database did not answer in time; try again.") from error
+    except (asyncpg.TransactionRollbackError, asyncpg.ReadOnlySQLTransactionError) as error:
+        raise Unavailable("The database could not carry this out now; try again.") from error
     except CONNECTION_ERRORS as error:
+        if isinstance(error, ValueError):
+            raise  # the driver can't encode an argument: no repetition mends that
         raise Unavailable("The database can't be reached now; try again.") from error
 
 

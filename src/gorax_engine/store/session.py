@@ -21,7 +21,7 @@ class LeaseLost(Exception):
 
 
 class RecordRejected(Exception):
-    """Postgres refused the data itself (SQLSTATE classes 22, 23 and 54): sending it again can't help."""
+    """Postgres (SQLSTATE classes 22, 23 and 54) or the driver refused the data itself: sending it again can't help."""
 
     def __init__(self, message: str, sqlstate: str) -> None:
         super().__init__(message)
@@ -59,6 +59,8 @@ class Session:
             except asyncpg.PostgresError as error:
                 raise _translated(error) from error
             except CONNECTION_ERRORS as error:
+                if isinstance(error, ValueError):
+                    raise RecordRejected(str(error), "22000") from error  # the driver can't encode an argument
                 await self._drop()
                 raise Unavailable(f"The database can't be reached now ({type(error).__name__}); try again.") from error
             except BaseException:
