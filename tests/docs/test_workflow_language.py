@@ -117,7 +117,11 @@ def test_every_code_of_validation_has_its_row_and_no_other() -> None:
 
 
 def test_every_code_of_a_run_has_its_row_and_no_other() -> None:
-    modules = [*(PACKAGE / "nodes").rglob("*.py"), *(PACKAGE / "engine").glob("*.py"), *(PACKAGE / "core").rglob("*.py")]
+    modules = [
+        *(PACKAGE / "nodes").rglob("*.py"),
+        *(PACKAGE / "engine").glob("*.py"),
+        *(PACKAGE / "core").rglob("*.py"),
+    ]
     codes = {code for function, code in calls(*modules) if function in {"StepError", "_Failure"}}
     codes |= {each.code for each in outbound_errors.OutboundError.__subclasses__()}
     codes |= {value for name, value in vars(errors).items() if name.isupper() and isinstance(value, str)}
