@@ -239,7 +239,8 @@ async def test_after_a_wake_with_nothing_to_do_the_run_parks_again(
         parks = await at_the_first_park(monkeypatch, act)
         member = await world.member()
         started = await member.start(await world.flow(chain(delay("pause", "1h"), tally("a"))))
-        await world.parked(started.execution_id)
+        row = await world.parked(started.execution_id)
+    assert row["token"] == 1  # by its owner, who never let go of it
     assert [park.wake_seq for park in parks] == [0, 1]
     await member.idle()
     await world.make_due(started.execution_id)
