@@ -17,7 +17,7 @@ from gorax_engine.core.model import OUTSIDE_RETRY, SECOND, InDoubt, Missing, Nod
 from gorax_engine.core.plan import compile_plan
 from gorax_engine.core.policies import JITTER, RETRY_AFTER_CAP
 from gorax_engine.core.reading import MAX_EDGES, MAX_NODES, document, policies, read, storable
-from gorax_engine.engine import execution
+from gorax_engine.engine import execution, recorder
 from gorax_engine.nodes import outbound_errors
 from gorax_engine.nodes.control import transform
 from gorax_engine.nodes.egress import OutboundPolicy
@@ -160,7 +160,7 @@ def test_figures() -> None:
         f"| nesting of a definition | {storable.MAX_DEPTH} levels |",
         f"case name | {document.MAX_ID} characters |",
         f"more than {document.MAX_PROBLEMS:,} faults",
-        f"| output of a step | {execution.MAX_OUTPUT >> 20} MiB |",
+        f"| input or output of a step, output of a run | {recorder.MAX_OUTPUT >> 20} MiB |",
         f"| attempts | {policies.MAX_ATTEMPTS} |",
         f"{limits.max_body >> 20} MiB, on the wire and inflated, {limits.max_ratio} times its size",
         f"{limits.max_headers} headers",

@@ -8,6 +8,7 @@ memory, and its queue row says until when.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from gorax_engine.core.commands import CancelStep, Command, EndRun, SkipStep, St
 from gorax_engine.core.events import Event, RunFailed, RunStarted, StepDeclined, StepFailed, StepSucceeded
 from gorax_engine.core.expressions import ExpressionError
 from gorax_engine.core.instants import format_instant
-from gorax_engine.core.json_edge import Unencodable, encode
+from gorax_engine.core.json_edge import Unencodable
 from gorax_engine.core.model import (
     SECOND,
     Completed,
@@ -39,7 +40,7 @@ from gorax_engine.core.policies import classify
 from gorax_engine.core.states import ExecutionState, StepState
 from gorax_engine.core.walk import StepRecord, initial, proceed, recover, scope_of
 from gorax_engine.engine.journal import Owner
-from gorax_engine.engine.recorder import CANCELLED, Recorder
+from gorax_engine.engine.recorder import CANCELLED, Recorder, encode_bounded
 from gorax_engine.errors import Unavailable
 from gorax_engine.nodes.api import NodeContext
 from gorax_engine.store import runs
@@ -60,9 +61,9 @@ if TYPE_CHECKING:
 
 PARK_AFTER: Final = 5 * SECOND
 """Waits that are due sooner than this stay in memory, with their rows written."""
-TURNS_BETWEEN_YIELDS: Final = 200
+SLICE: Final = 0.01
+"""Seconds that an execution evaluates pure nodes and walks before others have their turn."""
 RETRY_DELAY: Final = 0.2
-MAX_OUTPUT: Final = 16 * 1024 * 1024
 
 _log = get_logger(__name__)
 
@@ -112,6 +113,8 @@ class Execution:
         self._state = initial(plan, self._roots(), self._seed)
         self._events: deque[Event] = deque()
         self._told: list[Event] = []
+        self._pure: deque[StartStep] = deque()
+        self._ending = False
         self._inbox: deque[_Ended | Event] = deque()
         self._arrived: anyio.Event | None = None
         self._starts: list[StartStep] = []
@@ -155,7 +158,7 @@ class Execution:
             return False
         self._begun = True
         self._do(self._first_commands(proceed(self._plan, self._state, (self._started_event(),))))
-        self._turn(TURNS_BETWEEN_YIELDS)
+        self._turn()
         return self.ended is not None
 
     async def run(self) -> None:
@@ -163,8 +166,8 @@ class Execution:
         with self._scope:
             if not self._begun:
                 self._do(await self._recover())
-            while self._turn(TURNS_BETWEEN_YIELDS):
-                await anyio.lowlevel.checkpoint()
+            while self._turn():
+                await self._breathe()
             await self._run_chain()
             if self.ended is None:
                 await self._live()
@@ -223,20 +226,32 @@ class Execution:
             "vars": msgspec.json.decode(claim.vars) if claim.vars else {},
         }
 
-    def _turn(self, most: int) -> bool:
-        """Feed the walk until no event is left, in about so many turns; return whether some are left.
+    def _turn(self) -> bool:
+        """Evaluate and walk until nothing is left, time is up or much is to be written; return whether some is left.
 
         Never returns between a step that stops the run and the end of the run: they are recorded together, since the
         row of the step alone doesn't tell a later owner that it stopped the run.
         """
-        while self._events and (
-            most > 0 or any(isinstance(each, StepSucceeded) and each.stop for each in self._events)
-        ):
-            events = self._told = list(self._events)
-            self._events.clear()
-            self._do(proceed(self._plan, self._state, events))
-            most -= 1
-        return bool(self._events)
+        until = time.monotonic() + SLICE
+        while self._pure or self._events:
+            if self._pure and not self._ending:
+                self._evaluate(self._pure.popleft())
+            else:
+                self._ending = False
+                events = self._told = list(self._events)
+                self._events.clear()
+                self._do(proceed(self._plan, self._state, events))
+            if not self._ending and (self._journal.crowded or time.monotonic() >= until):
+                break
+        return bool(self._pure or self._events)
+
+    async def _breathe(self) -> None:
+        """Between two turns: let the others have theirs, let the journal write, and hear what was asked meanwhile."""
+        if self._journal.crowded:
+            await self._journal.room()
+        else:
+            await anyio.lowlevel.checkpoint()
+        self._take_arrivals()
 
     def _over(self) -> bool:
         return self.ended is not None
@@ -248,7 +263,8 @@ class Execution:
                 await self._run_chain()
                 if self._over():
                     break
-                self._launch(tasks)
+                if not self._inbox:  # it may say that the run is to end
+                    self._launch(tasks)
                 due = min((wait.due for wait in self._waits.values()), default=None)
                 if due is not None and not self._scopes and not self._inbox and due - self._clock.now() > PARK_AFTER:
                     seen = self.wake_seq
@@ -263,10 +279,11 @@ class Execution:
 
     async def _take_turns(self) -> None:
         """Digest what has arrived and what is due."""
+        await self._journal.room()
         self._take_arrivals()
         self._fire_due()
-        while self._turn(TURNS_BETWEEN_YIELDS):
-            await anyio.lowlevel.checkpoint()
+        while self._turn():
+            await self._breathe()
 
     @property
     def _one_alone(self) -> bool:
@@ -308,10 +325,13 @@ class Execution:
         self._arrived = None
 
     def _take_arrivals(self) -> None:
-        while self._inbox:
+        """Take what is in the inbox, as much of it as the journal has room for."""
+        room = True
+        while self._inbox and room:
             item = self._inbox.popleft()
             if not isinstance(item, _Ended):
                 self._events.append(item)
+                self._ending = True  # before all that is still to be evaluated
                 continue
             scope = self._scopes.pop(item.command.step, None)
             if scope is None:
@@ -320,6 +340,7 @@ class Execution:
                 self._events.append(StepDeclined(item.command.step, item.completed))
             else:
                 self._settle(item.node, item.command, item.outcome, item.input, item.started, item.completed)
+            room = not self._journal.crowded
 
     def _fire_due(self) -> None:
         now = self._clock.now()
@@ -389,6 +410,7 @@ class Execution:
                     if (step, attempt) not in ended and (step, None) not in ended:
                         self._cancel(command)
                 case EndRun():
+                    self._pure.clear()
                     self.ended = self._recorder.ended(command)
                 case _:
                     assert_never(command)
@@ -402,7 +424,7 @@ class Execution:
         }
 
     def _start(self, command: StartStep) -> None:
-        """Evaluate a pure node now; queue a task; keep a wait."""
+        """Queue what is to be evaluated or to run; keep a wait."""
         step, attempt = command.step, command.attempt
         node = self._plan.nodes[self._plan.index[step.node]]
         if (step, attempt) in self._waits:
@@ -417,9 +439,11 @@ class Execution:
         elif node.kind is NodeKind.TASK:
             self._starts.append(command)
         else:
-            self._evaluate(node, command)
+            self._pure.append(command)
 
-    def _evaluate(self, node: PlanNode, command: StartStep) -> None:
+    def _evaluate(self, command: StartStep) -> None:
+        """Evaluate a pure node."""
+        node = self._plan.nodes[self._plan.index[command.step.node]]
         started = self._clock.after(command.at)
         recorded = ""
         try:
@@ -428,7 +452,7 @@ class Execution:
                 self._events.append(StepDeclined(command.step, started))
                 return
             config = node.config.render(scope)
-            recorded = encode(node.config.record(config)) if config else ""
+            recorded = encode_bounded(node.config.record(config)) if config else ""
             outcome = self._engine.registry.pure(node.type).evaluate(config, self._context(command))
         except ExpressionError as error:
             outcome = Failed(StepError(error.code, error.message))
@@ -439,7 +463,7 @@ class Execution:
     async def _act(self, node: PlanNode, command: StartStep) -> None:
         """One attempt of a task node: wait until its past is durable, then act, under the lease and the timeout."""
         await self._journal.durable(self.owner)
-        if self.owner.lost or self.owner.rejected:
+        if self.owner.lost or self.owner.rejected or command.step not in self._scopes:
             return
         started = self._clock.after(command.at)
         recorded = ""
@@ -448,7 +472,7 @@ class Execution:
             expressions = scope_of(self._plan, self._state, command.at)
             if node.when is None or command.attempt > 1 or _is_true(node.when(expressions)):
                 config = node.config.render(expressions)
-                recorded = encode(node.config.record(config))
+                recorded = encode_bounded(node.config.record(config))
                 self._recorder.started(node, command.step, command.attempt, recorded, started)
                 if node.in_doubt is not InDoubt.RETRY:
                     await self._journal.durable(self.owner)
@@ -507,15 +531,14 @@ class Execution:
         match outcome:
             case Completed():
                 try:
-                    output = encode(outcome.output)
-                    if len(output) > MAX_OUTPUT:
-                        raise Unencodable(f"it has {len(output)} bytes, at most {MAX_OUTPUT} are allowed")
+                    output = encode_bounded(outcome.output)
                 except Unencodable as error:
                     failed = Failed(StepError("record_rejected", f"The step's output can't be stored: {error}."))
                     self._settle(node, command, failed, recorded, started, completed)
                     return
                 self._recorder.completed(node, step, attempt, recorded, output, outcome.outcome, started, completed)
                 self._events.append(StepSucceeded(step, outcome.output, completed, outcome.outcome, outcome.stop))
+                self._ending = self._ending or outcome.stop
             case Failed(error=error):
                 self._recorder.failed(node, step, attempt, recorded, error, started, completed)
                 self._events.append(StepFailed(step, attempt, error, completed))

@@ -142,6 +142,18 @@ class Journal:
             self._urgent.set()
             await batch.done.wait()
 
+    @property
+    def crowded(self) -> bool:
+        """Is so much waiting to be written that who has more to say should wait for `room`?"""
+        return self._filling.bytes >= MAX_BYTES
+
+    async def room(self) -> None:
+        """Wait, while it is crowded, until what fills now is written: a flush must fit into memory and its time."""
+        if self.crowded:
+            batch = self._filling
+            self._urgent.set()
+            await batch.done.wait()
+
     def when_durable(self, owner: Owner, call: Callable[[], None]) -> None:
         """Call `call` once all that the execution has recorded is committed or refused; not if the lease is lost."""
         batch = owner.batch

@@ -22,7 +22,17 @@ if TYPE_CHECKING:
     from gorax_engine.store.runs import OpenWait
 
 ERROR_WORKFLOW_EVENT: Final = "gorax.execution_failed"
+MAX_OUTPUT: Final = 16 * 1024 * 1024
+"""Of the JSON of one input or output. A flush must fit into memory, and into the time of its statement."""
 CANCELLED: Final = StepError("cancelled", "The step was cancelled because the run ended.")
+
+
+def encode_bounded(value: Json) -> str:
+    """Return the JSON of an input or output. Raises Unencodable if it can't be stored or is above `MAX_OUTPUT`."""
+    text = encode(value)
+    if len(text) > MAX_OUTPUT:
+        raise Unencodable(f"it has {len(text)} characters, at most {MAX_OUTPUT} are allowed")
+    return text
 
 
 class Recorder:
@@ -121,7 +131,7 @@ class Recorder:
         status, error, output = command.status, command.error, None
         if status is ExecutionState.COMPLETED:
             try:
-                output = encode(command.output)
+                output = encode_bounded(command.output)
             except Unencodable as refusal:
                 status = ExecutionState.FAILED
                 error = StepError("record_rejected", f"The run's output can't be stored: {refusal}.")
