@@ -113,3 +113,15 @@ async def test_a_claim_whose_answer_was_lost_is_handed_back(world: World) -> Non
         "VALUES ($1, $2, $3, now(), $4, 1)", execution_id, flow.tenant, flow.id, worker_id,
     )  # fmt: skip
     assert (await world.ended(execution_id))["status"] == "completed"
+
+
+async def test_a_mistyped_limit_is_none_and_stops_nobody(world: World) -> None:
+    """A quota is an operator's JSON; what can't be read in it must not fail the claim that serves all tenants."""
+    member = await world.member(slots=5)
+    for limit in ("many", 1.5, [1], 10**12):
+        tenant = await world.tenant(quotas={"max_concurrent_executions": limit})
+        started = await member.start(await world.flow(chain(tally("a")), tenant=tenant))
+        assert (await world.ended(started.execution_id))["status"] == "completed"
+        queued = await world.member("api", roles=("api",))
+        started = await queued.start(await world.flow(chain(tally("a")), tenant=tenant))
+        assert (await world.ended(started.execution_id))["status"] == "completed"

@@ -9,7 +9,8 @@ WITH live AS MATERIALIZED (
 )
 SELECT e.status, e.created_at, e.started_at, e.completed_at, e.error_code, e.error_message, e.waiting_for,
        t.status AS tenant_status,
-       (t.quotas ->> 'max_concurrent_executions')::numeric AS tenant_limit,
+       CASE WHEN t.quotas ->> 'max_concurrent_executions' ~ '^[0-9]{1,9}$'
+            THEN (t.quotas ->> 'max_concurrent_executions')::numeric END AS tenant_limit,
        q.execution_id IS NOT NULL AS queued, q.owner, q.ready_at, q.due_at, q.end_requested, q.crashes, q.priority,
        w.lease_ms,
        extract(epoch FROM clock_timestamp() - w.heartbeat_at) * 1000 AS owner_age_ms,

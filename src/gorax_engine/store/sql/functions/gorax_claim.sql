@@ -54,7 +54,12 @@ BEGIN
                      ORDER BY q.tenant_id LIMIT 1)
               FROM ready r WHERE r.tenant_id IS NOT NULL
         )
-        SELECT array_agg(r.tenant_id), array_agg(coalesce((t.quotas ->> 'max_concurrent_executions')::integer, -1))
+        -- What is no whole number is no limit: one tenant's mistyped quota must not end the claims of all.
+        SELECT array_agg(r.tenant_id), array_agg(CASE
+                   WHEN t.quotas ->> 'max_concurrent_executions' ~ '^[0-9]{1,9}$'
+                   THEN (t.quotas ->> 'max_concurrent_executions')::integer
+                   ELSE -1
+               END)
           INTO v_tenants, v_limits
           FROM ready r JOIN tenants t ON t.id = r.tenant_id
          WHERE t.status = 'active';

@@ -73,7 +73,7 @@ BEGIN
                ELSE 'started'
            END ORDER BY a.ord),
            array_agg(w.published_version ORDER BY a.ord),
-           array_agg(coalesce((t.quotas ->> 'max_concurrent_executions')::integer, -1) >= 0 ORDER BY a.ord),
+           array_agg(coalesce(t.quotas ->> 'max_concurrent_executions' ~ '^[0-9]{1,9}$', false) ORDER BY a.ord),
            array_agg((t.settings -> 'vars')::text ORDER BY a.ord)
       INTO v_ids, v_events, v_verdicts, v_versions, v_limited, v_vars
       FROM unnest(p_tenants, p_workflows, p_webhooks) WITH ORDINALITY AS a (tenant, workflow, webhook, ord)
