@@ -86,7 +86,7 @@ CREATE TABLE execution_queue (
     owner UUID,                    -- workers.id; no key, because rescue deletes the worker first
     token BIGINT NOT NULL DEFAULT 0,     -- rises with each claim and fences off the former owner
     wake_seq BIGINT NOT NULL DEFAULT 0,  -- rises with each wake; parking succeeds only at the last one seen
-    end_requested JSONB,           -- a mark: {"kind": "cancel" | "timeout", "reason": ...}
+    end_requested JSONB,           -- a mark: {"kind": "timeout" | "worker_lost"}
     crashes SMALLINT NOT NULL DEFAULT 0, -- rescues since the last progress
     created_at TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp()
 ) WITH (

@@ -122,7 +122,13 @@ def test_a_gorax_workflow_becomes_canonical() -> None:
     assert w == {"id": "w", "type": "webhook_trigger", "position": {"x": 0, "y": 0}, "name": "Hook",
                  "config": {"path": "orders"}}  # fmt: skip
     assert http["data"] == {"label": "kept"}
-    assert http["retry"] == {"max_attempts": 3, "initial_delay": 1.5, "max_delay": 9, "multiplier": 3}
+    assert http["retry"] == {
+        "max_attempts": 3,
+        "initial_delay": 1.5,
+        "max_delay": 9,
+        "multiplier": 3,
+        "retry_on": ["transient"],
+    }
     assert "retry" not in http["config"]
     assert (condition["type"], delay["type"]) == ("condition", "delay")
     assert reading.canonical["edges"][2]["label"] == "true"
@@ -180,7 +186,7 @@ def test_pointers_are_escaped() -> None:
 
 def test_policies_are_read() -> None:
     raw = flow(
-        node("a", timeout="1m30s", on_error="continue", in_doubt="ask", when="trigger.body.n > 0", name="A",
+        node("a", timeout="1m30s", on_error="continue", in_doubt="fail", when="trigger.body.n > 0", name="A",
              retry={"max_attempts": 5, "strategy": "fixed", "initial_delay": "PT2S", "max_delay": 4,
                     "retry_on": ["timeout"], "give_up_on": ["^bad"], "status_codes": [500]}),
         node("b", retry={"enabled": False, "maxRetries": 9}, timeout=None, when=True),
@@ -190,7 +196,7 @@ def test_policies_are_read() -> None:
     definition = read(raw, TYPES).definition
     assert definition is not None
     _, a, b = definition.nodes
-    assert (a.name, a.timeout, a.on_error, a.in_doubt) == ("A", 90 * SECOND, OnError.CONTINUE, InDoubt.ASK)
+    assert (a.name, a.timeout, a.on_error, a.in_doubt) == ("A", 90 * SECOND, OnError.CONTINUE, InDoubt.FAIL)
     assert a.when == "trigger.body.n > 0"
     assert a.retry is not None
     assert (a.retry.strategy, a.retry.initial_delay) == (RetryStrategy.FIXED, 2 * SECOND)
@@ -448,7 +454,13 @@ def test_credentials_only_where_secrets_are_taken() -> None:
     raw = flow(
         node("a", "caller", {"auth": {"token": "{{ credentials.stripe.token }}"}, "url": "x?{{ credentials.stripe }}"})
     )
-    assert found(raw) == [("invalid_expression", "/nodes/1/config/url")]
+    assert found(raw) == [
+        ("invalid_expression", "/nodes/1/config/auth/token"),
+        ("invalid_expression", "/nodes/1/config/url"),
+    ]
+    told = [problem.message for problem in read(raw, TYPES).problems]
+    assert any("later" in message for message in told)
+    assert any("leak" in message for message in told)
 
 
 def test_unknown_outcome() -> None:

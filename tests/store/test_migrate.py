@@ -180,7 +180,7 @@ async def test_a_locked_table_is_waited_for_in_short_turns(build: Build, connect
         group.start_soon(build.migrate)
         waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'a'::regclass"
         with anyio.fail_after(10):
-            while not await connection.fetchval(waiting):  # noqa: ASYNC110 - only the server knows
+            while not await connection.fetchval(waiting):
                 await anyio.sleep(0.01)
         await holding.rollback()
     assert await connection.fetchval("SELECT max(version) FROM schema_migrations") == 2

@@ -43,7 +43,20 @@ def test_paths_are_stored_without_their_prefix(given: str, stored: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["", "/", "a//b", "a b", "a?b", "a#b", "a%41", "a/../b", ".", "\n", "x" * 256, f"{uuid.UUID(int=1)}/{uuid.UUID(int=2)}"],
+    [
+        "",
+        "/",
+        "a//b",
+        "a b",
+        "a?b",
+        "a#b",
+        "a%41",
+        "a/../b",
+        ".",
+        "\n",
+        "x" * 256,
+        f"{uuid.UUID(int=1)}/{uuid.UUID(int=2)}",
+    ],
 )
 def test_unusable_paths_are_faults(path: str) -> None:
     assert [(p.code, p.pointer) for p in path_problems(graph(path))] == [("invalid_config", "/nodes/0/config/path")]

@@ -18,6 +18,7 @@ from gorax_engine.core.expressions import (
     compile_expression,
     compile_template,
     is_template,
+    without_marks,
 )
 from gorax_engine.core.model import Json
 from gorax_engine.core.schemas import Path, Place
@@ -87,7 +88,28 @@ def compile_value(value: Json, known_steps: Steps = None) -> ConfigTemplate:
 
 
 def compile_condition(source: str, known_steps: Steps = None) -> Expression:
-    """Compile an expression; one that is written as a template is accepted. Raises ExpressionSyntaxError."""
+    """Compile an expression; template marks around it, or around parts of it, are accepted as parentheses.
+
+    Gorax users write `{{trigger.body.n}} > 5`. Raises ExpressionSyntaxError.
+    """
+    try:
+        return compile_expression(source, known_steps=known_steps)
+    except ExpressionSyntaxError:
+        plain = without_marks(source)
+        if plain == source:
+            raise
+        try:
+            return compile_expression(plain, known_steps=known_steps)
+        except ExpressionSyntaxError:
+            pass
+        raise
+
+
+def compile_path(source: str, known_steps: Steps = None) -> Expression:
+    """Compile a path or a template: a text with templates is one, any other is an expression.
+
+    Raises ExpressionSyntaxError.
+    """
     if is_template(source):
         return compile_template(source, known_steps=known_steps)
     return compile_expression(source, known_steps=known_steps)
@@ -148,12 +170,15 @@ class _Compiler:
         annotation = place.annotation()
         if annotation in {"literal", "name"}:
             return _Part(text)
-        bound = annotation == "expression"
-        if not bound and annotation != "path" and "{{" not in text and "${" not in text:
+        either = annotation in {"path", "bound_path"}
+        bound = annotation in {"expression", "bound_path"}
+        if not bound and not either and "{{" not in text and "${" not in text:
             return _Part(text)
         expression, error = None, None
         try:
-            if bound or annotation == "path":
+            if either:
+                expression = compile_path(text, self._known_steps)
+            elif bound:
                 expression = compile_condition(text, self._known_steps)
             else:
                 expression = compile_template(text, url=annotation == "url", known_steps=self._known_steps)

@@ -86,6 +86,7 @@ class NodeSpec:
 
     `schema` is a JSON Schema (2020-12) of the node's config. A string in it may carry the annotation `x-gorax`:
     `expression` (compiled, reaches the node unevaluated), `path` (a template if it has one, else an expression),
+    `bound_path` (the same, but reaches the node unevaluated),
     `literal` (code: never templated), `url` (templates in it are percent-encoded), `name` (an identifier, never
     templated). Strings without it are templates. Any subschema may carry `"x-gorax-secrets": true`: `credentials.*`
     may be used there; and `"x-gorax-locals": ["item"]`: names that the node itself gives to the expressions there.

@@ -7,6 +7,7 @@ reached from them, and size, depth and work are bounded.
 from gorax_engine.core.expressions.compiler import Reference
 from gorax_engine.core.expressions.errors import ExpressionError, ExpressionSyntaxError
 from gorax_engine.core.expressions.expression import BoundExpression, Expression, compile_expression
+from gorax_engine.core.expressions.marks import without_marks
 from gorax_engine.core.expressions.scope import Scope
 from gorax_engine.core.expressions.templates import compile_template, is_template
 from gorax_engine.core.expressions.values import expect_bool
@@ -22,4 +23,5 @@ __all__ = [
     "compile_template",
     "expect_bool",
     "is_template",
+    "without_marks",
 ]

@@ -231,7 +231,9 @@ class _ReferenceCheck:
                         "Credentials can't be used in this field, where they would leak: "
                         "use them in a field that takes secrets, such as `auth`."
                     )
-                    self.report.problem("invalid_expression", path, message)
+                else:
+                    message = "There is no vault for credentials in this release: it comes in a later one."
+                self.report.problem("invalid_expression", path, message)
             case "trigger" | "vars":
                 pass
             case root:

@@ -178,7 +178,7 @@ class NodesReader:
         draft.name = read("name", _read_name, "")
         draft.timeout = read("timeout", read_timeout, None)
         draft.on_error = read("on_error", lambda value, key: read_word(value, OnError, key), OnError.FAIL)
-        draft.in_doubt = read("in_doubt", lambda value, key: read_word(value, InDoubt, key), InDoubt.RETRY)
+        draft.in_doubt = read("in_doubt", _read_in_doubt, InDoubt.RETRY)
 
     def _read_when(self, node: dict[str, Json], path: Path, draft: DraftNode) -> None:
         when = node.get("when")
@@ -216,3 +216,10 @@ def _read_name(value: Json, key: str) -> str:
     if isinstance(value, str) and len(value) <= MAX_ID:
         return value
     raise ValueError(f"`{key}` must be text of up to {MAX_ID} characters.")
+
+
+def _read_in_doubt(value: Json, key: str) -> InDoubt:
+    word = read_word(value, InDoubt, key)
+    if word is InDoubt.ASK:
+        raise ValueError("`in_doubt: ask` needs human tasks, which come in a later release: choose retry or fail.")
+    return word

@@ -11,7 +11,15 @@ from typing import Final, TypeAlias, TypeVar
 import re2
 
 from gorax_engine.core.durations import parse_duration
-from gorax_engine.core.model import Json, Micros, Missing, RetryPolicy, RetryStrategy, WorkflowSettings
+from gorax_engine.core.model import (
+    Classification,
+    Json,
+    Micros,
+    Missing,
+    RetryPolicy,
+    RetryStrategy,
+    WorkflowSettings,
+)
 from gorax_engine.core.reading.document import Report
 from gorax_engine.core.schemas import Path
 from gorax_engine.core.validation import nearest
@@ -47,6 +55,7 @@ _GORAX_RETRY_MILLISECONDS: Final[Mapping[str, str]] = {
     "max_backoff_ms": "max_delay",
     "max_delay_ms": "max_delay",
 }
+_EVERYTHING: Final = (Classification.TRANSIENT.value, Classification.PERMANENT.value)
 GORAX_RETRY_KEYS: Final = (
     "enabled",
     "max_retries",
@@ -87,11 +96,18 @@ def canonical_retry(retry: Mapping[str, Json]) -> tuple[dict[str, Json], dict[st
             continue
         else:
             result[key] = value
+    if "max_retries" in retry:
+        # Gorax retries transient errors alone; ours says what it means on any node.
+        put("retry_on", [Classification.TRANSIENT.value], "max_retries")
     return result, origins
 
 
 def read_retry(retry: Mapping[str, Json], default: RetryPolicy, complain: Complain) -> RetryPolicy:
-    """Read a canonical retry policy; what it doesn't say is taken from `default`."""
+    """Read a canonical retry policy; what it doesn't say is taken from `default`.
+
+    Where the type retries nothing by itself, a policy that doesn't say what to retry means every error: who asks for
+    three attempts of a pure node must get them.
+    """
 
     def read(key: str, reader: Callable[[Json, str], _T], fallback: _T) -> _T:
         if retry.get(key) is None:
@@ -108,7 +124,7 @@ def read_retry(retry: Mapping[str, Json], default: RetryPolicy, complain: Compla
         initial_delay=read("initial_delay", _duration, default.initial_delay),
         max_delay=read("max_delay", _duration, default.max_delay),
         multiplier=read("multiplier", _multiplier, default.multiplier),
-        retry_on=read("retry_on", _patterns, default.retry_on),
+        retry_on=read("retry_on", _patterns, default.retry_on or (() if default.max_attempts > 1 else _EVERYTHING)),
         give_up_on=read("give_up_on", _patterns, default.give_up_on),
         status_codes=read("status_codes", _status_codes, default.status_codes),
     )

@@ -101,14 +101,14 @@ _SCHEMA: Final[Json] = {
     "anyOf": [{"required": ["mapping"]}, {"required": ["expression"]}, {"required": ["source"]}],
     "dependentRequired": {key: ["source"] for key in _LIST_KEYS},
     "if": {"required": ["source"]},
-    "then": {"properties": {"mapping": {"$ref": "#/$defs/expression_tree", **_PER_ITEM}}},
+    "then": {"properties": {"mapping": {"$ref": "#/$defs/bound_path_tree", **_PER_ITEM}}},
     "else": {
         "if": {"required": ["default"]},
-        "then": {"properties": {"mapping": {"$ref": "#/$defs/expression_tree"}}},
+        "then": {"properties": {"mapping": {"$ref": "#/$defs/bound_path_tree"}}},
         "else": {"properties": {"mapping": {"$ref": "#/$defs/path_tree"}}},
     },
     "additionalProperties": False,
-    "$defs": {"expression_tree": _tree("expression"), "path_tree": _tree("path")},
+    "$defs": {"bound_path_tree": _tree("bound_path"), "path_tree": _tree("path")},
 }
 
 

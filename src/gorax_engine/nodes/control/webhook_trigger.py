@@ -6,6 +6,11 @@ from typing import Final
 from gorax_engine.nodes.api import Completed, Json, NodeContext, NodeKind, NodeSpec, Outcome
 
 _METHOD: Final[Json] = {"enum": ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]}
+_LATER: Final[Json] = {
+    "not": {},
+    "description": "Comes in a later release.",
+    "x-gorax-message": "Webhooks that ask for a proof come in a later release; remove this key for an open one.",
+}
 
 
 class WebhookTrigger:
@@ -42,6 +47,8 @@ class WebhookTrigger:
                     "x-gorax-message": "Only the auth_type `none` is supported in this release; "
                     "`secret`, `basic` and `bearer` come in a later one.",
                 },
+                # Whoever writes one of these wants callers to prove themselves: an open webhook would betray them.
+                **dict.fromkeys(("secret", "auth", "allowed_ips", "signature_scheme"), _LATER),
                 "response_mode": {
                     "enum": ["accepted"],
                     "x-gorax": "literal",

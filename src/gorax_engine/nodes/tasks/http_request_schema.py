@@ -38,6 +38,11 @@ _AUTH: Final[Json] = {
             "properties": {**_API_KEY, "api_key": {"type": "string"}},
             "additionalProperties": False,
         },
+        "credential": {
+            "not": {},
+            "description": "Comes in a later release.",
+            "x-gorax-message": "There is no vault for credentials in this release: it comes in a later one.",
+        },
     },
     "additionalProperties": False,
     "description": "Proof of identity: {basic: {username, password}}, {bearer: {token}} or {api_key: {key, header}}.",

@@ -28,16 +28,6 @@ BEGIN
      ));
     GET DIAGNOSTICS timers = ROW_COUNT;
 
-    UPDATE execution_queue q
-       SET end_requested = '{"kind": "timeout"}', wake_seq = q.wake_seq + 1, due_at = NULL,
-           ready_at = CASE WHEN q.owner IS NULL THEN coalesce(q.ready_at, v_now) ELSE q.ready_at END
-     WHERE q.execution_id = ANY (ARRAY(
-         SELECT d.execution_id FROM execution_queue d
-          WHERE d.deadline_at <= v_now AND d.end_requested IS NULL
-          ORDER BY d.deadline_at LIMIT p_limit FOR UPDATE SKIP LOCKED
-     ));
-    GET DIAGNOSTICS deadlines = ROW_COUNT;
-
     rescued := 0;
     quarantined := 0;
     -- The lock is taken and the age judged again on the locked row: a heartbeat that came first saves its worker.
@@ -63,6 +53,16 @@ BEGIN
          WHERE q.owner = ANY (v_dead);
         PERFORM pg_notify('gorax_ready', '');
     END IF;
+    UPDATE execution_queue q
+       SET end_requested = '{"kind": "timeout"}', wake_seq = q.wake_seq + 1, due_at = NULL,
+           ready_at = CASE WHEN q.owner IS NULL THEN coalesce(q.ready_at, v_now) ELSE q.ready_at END
+     WHERE q.execution_id = ANY (ARRAY(
+         SELECT d.execution_id FROM execution_queue d
+          WHERE d.deadline_at <= v_now AND d.end_requested IS NULL
+          ORDER BY d.deadline_at LIMIT p_limit FOR UPDATE SKIP LOCKED
+     ));
+    GET DIAGNOSTICS deadlines = ROW_COUNT;
+
     IF deadlines > 0 THEN
         PERFORM pg_notify('gorax_wake', '');
     END IF;
