@@ -42,14 +42,5 @@ UPDATE execution_queue q
 RETURNING q.execution_id;
 
 -- name: release
--- Gives back everything a draining worker still holds, and signs off. Nothing is counted as a crash.
-WITH gone AS (
-    DELETE FROM workers WHERE id = $1 RETURNING id
-), held AS MATERIALIZED (
-    SELECT q.execution_id FROM execution_queue q JOIN gone g ON q.owner = g.id ORDER BY q.execution_id FOR UPDATE OF q
-), freed AS (
-    UPDATE execution_queue q SET owner = NULL, ready_at = coalesce(q.ready_at, clock_timestamp()), due_at = NULL
-      FROM held h WHERE q.execution_id = h.execution_id
-    RETURNING q.execution_id
-)
-SELECT count(*)::integer AS freed, pg_notify('gorax_ready', '') FROM freed;
+-- Gives back everything a draining worker still holds, and signs off; see functions/gorax_release.sql.
+SELECT gorax_release($1) AS freed;
