@@ -15,7 +15,7 @@ from gorax_engine.engine.lease import Lease
 from gorax_engine.errors import Unavailable
 from gorax_engine.nodes.api import Completed, NodeContext, Outcome
 from gorax_engine.store import queue, workers
-from gorax_engine.store.session import LeaseLost, Session
+from gorax_engine.store.session import LeaseLost, Session, open_session
 from gorax_engine.telemetry import LeaseLostEvent
 from tests.engine.harness import Member, World, chain, probe, tally, until
 
@@ -271,3 +271,21 @@ async def test_a_zombie_that_wakes_after_its_heir_is_done_changes_nothing(
     await until(lambda: _some(told))
     assert await world.execution(started.execution_id) == row
     assert await world.steps(started.execution_id) == steps
+
+
+async def test_a_claim_under_way_is_not_left_to_a_worker_that_signs_off(world: World) -> None:
+    """A row whose owner is gone is found by no rescue: the sign-off waits for the claim, and frees what it took."""
+    worker, execution = uuid.uuid4(), uuid.uuid4()
+    async with open_session(world.dsn, "gorax_worker") as session:
+        await workers.register(session, worker, "w", "1", ["worker"], 1, 15_000)
+        async with anyio.create_task_group() as tasks, world.sql.transaction():
+            await world.sql.execute("SELECT 1 FROM workers WHERE id = $1 FOR KEY SHARE", worker)
+            await world.sql.execute(
+                "INSERT INTO execution_queue (execution_id, tenant_id, workflow_id, owner, token) "
+                "VALUES ($1, $1, $1, $2, 1)",
+                execution, worker,
+            )  # fmt: skip
+            tasks.start_soon(workers.release, session, worker)
+            await world.blocked()
+    row = await world.row(execution)
+    assert (row["owner"], row["ready_at"] is not None) == (None, True)
