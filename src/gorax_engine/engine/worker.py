@@ -326,7 +326,8 @@ class Worker:
     def _let_go(self, life: _Life, execution: Execution) -> None:
         """The run is no longer in memory: tell who waits for its end, and free its place."""
         claim = execution.claim
-        life.executions.pop(claim.execution_id, None)
+        if life.executions.get(claim.execution_id) is execution:  # it may have been claimed again by now
+            del life.executions[claim.execution_id]
         self._free_place(life, claim)
         if execution.ended is not None and not execution.owner.lost:
             self._on_end(claim.execution_id, execution.ended)
