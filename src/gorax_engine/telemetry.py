@@ -185,7 +185,11 @@ def configure_logging(
     ]
     if mask is not None:
         common.append(mask)
-    render: Processor = structlog.dev.ConsoleRenderer(colors=out.isatty()) if console else _render_json
+    render: Processor = (
+        structlog.dev.ConsoleRenderer(colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback)
+        if console
+        else _render_json
+    )
     structlog.configure(
         processors=[*common, render],
         wrapper_class=structlog.make_filtering_bound_logger(level),

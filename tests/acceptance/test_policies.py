@@ -150,7 +150,13 @@ class TestRetry:
         }
         created = api.create(flow(node("b", "fail", {"retry": retry})))
         stored = next(item for item in created["definition"]["nodes"] if item["id"] == "b")["retry"]
-        assert stored == {"max_attempts": 3, "initial_delay": 0.01, "max_delay": 0.05, "multiplier": 2}
+        assert stored == {
+            "max_attempts": 3,
+            "initial_delay": 0.01,
+            "max_delay": 0.05,
+            "multiplier": 2,
+            "retry_on": ["transient"],
+        }
 
     def test_a_backoff_is_explained_and_survives_in_its_row(self, api: Api, sink: Sink) -> None:
         path = f"/backoff/{fresh()}"

@@ -40,7 +40,7 @@ from gorax_engine.core.policies import classify
 from gorax_engine.core.states import ExecutionState, StepState
 from gorax_engine.core.walk import StepRecord, initial, proceed, recover, scope_of
 from gorax_engine.engine.journal import Owner
-from gorax_engine.engine.recorder import CANCELLED, Recorder, encode_bounded
+from gorax_engine.engine.recorder import CANCELLED, Recorder, encode_bounded, storable
 from gorax_engine.errors import Unavailable
 from gorax_engine.nodes.api import NodeContext
 from gorax_engine.store import runs
@@ -135,7 +135,9 @@ class Execution:
         """The queue row was woken: take note, and act on its mark if it has one."""
         self.wake_seq = wake_seq
         if mark is not None and self.ended is None:
-            self._post(_end_event(msgspec.json.decode(mark), self._clock.now()))
+            event = _end_event(msgspec.json.decode(mark), self._clock.now())
+            if event is not None:
+                self._post(event)
         elif self._arrived is not None:
             self._arrived.set()  # a run that was woken while it parked may park now
 
@@ -198,7 +200,10 @@ class Execution:
         if claim.end_requested is None:
             return commands
         mark = msgspec.json.decode(claim.end_requested)
-        ends = proceed(self._plan, self._state, (_end_event(mark, self._clock.now()),))
+        event = _end_event(mark, self._clock.now())
+        if event is None:
+            return commands
+        ends = proceed(self._plan, self._state, (event,))
         return [command for command in commands if isinstance(command, SkipStep)] + ends
 
     async def _load(
@@ -371,19 +376,32 @@ class Execution:
     async def give_up(self) -> None:
         """End the run as failed because of a fault of the engine itself, found while it ran."""
         if self.ended is None and not self.owner.lost:
-            error = StepError("internal_error", "The engine failed while it ran this execution; its log says why.")
-            self.ended = self._recorder.ended(EndRun(ExecutionState.FAILED, None, error, self._clock.now()))
-            await self._journal.durable(self.owner)
+            await self._fail(StepError("internal_error", "The engine failed while it ran this run; its log says why."))
 
     async def conclude(self) -> None:
         """What must be done when nothing runs any more: a refused record fails the run by itself."""
         if self.owner.rejected is not None and not self.owner.lost:
             refusal, self.owner.rejected = self.owner.rejected, None
-            now = self._clock.now()
-            error = StepError("record_rejected", f"Postgres refused to store a result of this run: {refusal}")
-            self.ended = self._recorder.ended(EndRun(ExecutionState.FAILED, None, error, now))
-            await self._journal.durable(self.owner)
+            await self._fail(
+                StepError("record_rejected", f"Postgres refused to store a result of this run: {storable(refusal)}")
+            )
         self.tell()
+
+    async def _fail(self, error: StepError) -> None:
+        """End the run from without, with what became of its steps; if that can't be stored either, the bare end."""
+        now = self._clock.now()
+        if not self._over():
+            try:
+                self._do(proceed(self._plan, self._state, (RunFailed(error, now),)))
+            except Exception:  # noqa: BLE001 - whatever is wrong with the run, its end must not depend on it
+                _log.exception("end_without_steps", execution_id=self._ids[0])
+            else:
+                await self._journal.durable(self.owner)
+                if self._over() and self.owner.rejected is None:
+                    return
+        self.owner.rejected = None
+        self.ended = self._recorder.ended(EndRun(ExecutionState.FAILED, None, error, now))
+        await self._journal.durable(self.owner)
 
     def tell(self) -> None:
         """Count the end, if it was ours."""
@@ -577,8 +595,8 @@ def _is_true(value: Json) -> bool:
     raise ExpressionError("type_error", "`when` must give true or false.")
 
 
-def _end_event(mark: Mapping[str, Json], at: Instant) -> Event:
-    """Turn the mark on a queue row into what the walk understands."""
+def _end_event(mark: Mapping[str, Json], at: Instant) -> Event | None:
+    """Turn the mark on a queue row into what the walk understands; None for one of a later version, which it tells."""
     match mark.get("kind"):
         case "timeout":
             return RunFailed(StepError("timeout", "The run did not end within its timeout."), at)
@@ -586,4 +604,5 @@ def _end_event(mark: Mapping[str, Json], at: Instant) -> Event:
             message = "Three workers died while they ran this execution, without progress; it is given up."
             return RunFailed(StepError("worker_lost", message), at)
         case kind:
-            raise ValueError(f"unknown mark on a queue row: {kind!r}")
+            _log.error("unknown_mark", kind=kind)
+            return None

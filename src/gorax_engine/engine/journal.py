@@ -16,7 +16,7 @@ import anyio
 from gorax_engine.core.states import StepState, check_step
 from gorax_engine.errors import Unavailable
 from gorax_engine.store import queue
-from gorax_engine.store.session import LeaseLost, RecordRejected
+from gorax_engine.store.session import LeaseLost, RecordRejected, StatementFailed
 from gorax_engine.telemetry import FlushDone, Telemetry
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ MAX_BYTES: Final = 4 * 1024 * 1024
 LINGER: Final = 0.02
 """Seconds that rows may wait for company when nobody waits for them (starts of steps)."""
 RETRY_DELAY: Final = 0.1
+MAX_FAILURES: Final = 3
+"""How often one flush may fail by itself, with the database there, before it is divided like one that is refused."""
 
 
 class Owner:
@@ -240,12 +242,19 @@ class Journal:
     async def _send(self, entries: Sequence[Entry]) -> queue.Flushed:
         """Send one flush, again and again while the database is away, until the lease is over."""
         rows = _rows(entries)
+        failures = 0
         while True:
             self._lease.check()
             began = time.monotonic()
             try:
                 with anyio.fail_after(max(self._lease.remaining, 0.05)):
                     flushed = await queue.flush(self._session, self._lease.worker_id, rows)
+            except StatementFailed as failure:
+                failures += 1
+                if failures >= MAX_FAILURES:
+                    raise RecordRejected(str(failure), "57014") from failure
+                await anyio.sleep(RETRY_DELAY)
+                continue
             except (Unavailable, TimeoutError):
                 await anyio.sleep(RETRY_DELAY)
                 continue

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gorax_engine.store.session import Session
 
 RELEASE_TIMEOUT: Final = 5.0
+RETRY_DELAY: Final = 0.5
 
 _log = get_logger(__name__)
 
@@ -71,15 +72,20 @@ class Registration:
 
     async def keep(self, lease: Lease, draining: Callable[[], bool], beaten: Callable[[], None]) -> NoReturn:
         """Renew the lease until cancelled; `beaten` is called after each heartbeat. Raises LeaseLost."""
+        interval = min(self._options.heartbeat, lease.length / 3)
+        delay = interval
         while True:
-            await anyio.sleep(min(self._options.heartbeat, lease.length / 3))
+            await anyio.sleep(delay)
             sent, asked = time.monotonic(), time.monotonic_ns()
             try:
-                with anyio.fail_after(max(lease.remaining, 0.05)):
+                # One that hangs must leave time for another.
+                with anyio.fail_after(max(min(interval, lease.remaining), 0.05)):
                     now = await workers.heartbeat(self._session, lease.worker_id, draining=draining())
             except (Unavailable, TimeoutError):
                 lease.check()
+                delay = min(RETRY_DELAY, interval)
                 continue
+            delay = interval
             if now is None:
                 lease.lost = True
                 raise LeaseLost("this worker was taken for dead")

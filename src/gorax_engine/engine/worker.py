@@ -24,6 +24,7 @@ from gorax_engine.engine.registration import RELEASE_TIMEOUT, Registration, Work
 from gorax_engine.engine.strays import Holding, Strays
 from gorax_engine.errors import Unavailable
 from gorax_engine.store import queue, workers
+from gorax_engine.store.database import STATEMENT_TIMEOUT
 from gorax_engine.store.queue import ParkRow
 from gorax_engine.store.session import LeaseLost, open_session
 from gorax_engine.telemetry import ClaimDone, ExecutionQuarantined, ExecutionRescued, LeaseLostEvent, get_logger
@@ -43,6 +44,11 @@ if TYPE_CHECKING:
     from gorax_engine.telemetry import Telemetry
 
 CLAIM_BATCH: Final = 100
+AT_ONCE: Final = 0.02
+"""Seconds of the loop that a group of claims may take for runs that are walked at once."""
+SUSPECT_PATIENCE: Final = 10.0
+TIMEOUT_SHARE: Final = 0.6
+"""The share of the lease that one statement may take."""
 CLAIM_PAUSE: Final = 0.005
 """Seconds to let places come free together under load, rather than to claim one by one."""
 SWEEP_BATCH: Final = 1_000
@@ -67,7 +73,8 @@ class _Life:
     held: int = 0
     reserved: int = 0
     saturated: bool = False
-    suspects: bool = False
+    suspects_since: float | None = None
+    closed: bool = False
     alone: bool = False
 
 
@@ -128,11 +135,10 @@ class Worker:
     def adopt(self, worker_id: UUID, reserved: int, claims: Sequence[Claim]) -> None:
         """Run claims that a start made in this worker's name, and free the rest of what was reserved for them."""
         life = self._life
-        if life is None or life.lease.worker_id != worker_id:
-            return  # that life is over; whoever rescues it finds the rows
+        if life is None or life.closed or life.lease.worker_id != worker_id:
+            return  # that life is over; who signs it off, or rescues it, finds the rows
         life.reserved -= reserved
-        for claim in claims:
-            self._begin(life, claim)
+        self._begin_all(life, claims)
         life.strays.answered("start")
 
     # --- lives --------------------------------------------------------------------------------------------------------
@@ -141,7 +147,11 @@ class Worker:
         """Live until drained. `ready` is called once, after the first registration."""
         async with AsyncExitStack() as stack:
             dsn, role = self._connect
-            journal, claims, reads, beats = [await stack.enter_async_context(open_session(dsn, role)) for _ in range(4)]
+            # A statement that hangs must be over before its work is somebody else's.
+            timeout = min(STATEMENT_TIMEOUT, self._options.lease * TIMEOUT_SHARE)
+            journal, claims, reads, beats = [
+                await stack.enter_async_context(open_session(dsn, role, timeout)) for _ in range(4)
+            ]
             registration = Registration(self._options, beats, self._clock)
             while not self._draining:
                 try:
@@ -175,9 +185,12 @@ class Worker:
                     outer.start_soon(self._sweep, life, reads)
                     outer.start_soon(self._follow_marks, life, reads)
                     ready()
-                    await self._claim(life, claims)
-                    # Drain: what has not ended or parked in time is cut off and given back.
-                    await self._until_empty(life)
+                    try:
+                        await self._claim(life, claims)
+                        # Drain: what has not ended or parked in time is cut off and given back.
+                        await self._until_empty(life)
+                    finally:
+                        life.closed = True
                     tasks.cancel_scope.cancel()
                 outer.cancel_scope.cancel()
             with anyio.move_on_after(RELEASE_TIMEOUT, shield=True):
@@ -245,8 +258,11 @@ class Worker:
             await anyio.sleep(RETRY_DELAY)
             return 0
         self._telemetry.emit(ClaimDone(len(claims), time.monotonic() - began))
-        if life.suspects and not claims:
-            life.suspects = False
+        if life.suspects_since is None:
+            return len(claims)
+        # When nothing else is to be had; under steady load when they have waited long enough.
+        if not claims or time.monotonic() - life.suspects_since > SUSPECT_PATIENCE:
+            life.suspects_since = None
             await self._run_suspect(life, session)
         return len(claims)
 
@@ -256,54 +272,67 @@ class Worker:
         life.strays.asking("claim")
         try:
             claims = await queue.claim(session, life.lease.worker_id, wanted, suspects=suspects)
-            for claim in claims:
-                self._begin(life, claim)
+            self._begin_all(life, claims)
         finally:
             life.reserved -= wanted
             life.strays.answered("claim")
         return claims
 
     async def _run_suspect(self, life: _Life, session: Session) -> None:
-        """Run one execution that has lost two workers with nothing else in this process, so that only it can fall."""
+        """Run one execution that has lost two workers with nothing else in this process, so that only it can fall.
+
+        If the process does not get empty in time, the suspect waits for another chance or another worker.
+        """
         life.alone = True
         try:
-            await self._until_empty(life)
+            if not await self._until_empty(life) or self._draining:
+                return
             for claim in await self._take(life, session, 1, suspects=True):
                 _log.warning("suspect_runs_alone", execution_id=str(claim.execution_id))
-            await self._until_empty(life)
+            while not (await self._until_empty(life) or self._draining):
+                pass
         except Unavailable:
             await anyio.sleep(RETRY_DELAY)
         finally:
             life.alone = False
 
-    async def _until_empty(self, life: _Life) -> None:
+    async def _until_empty(self, life: _Life) -> bool:
+        """Wait until nothing runs and all is recorded, at most for the drain timeout; return whether it is so."""
         with anyio.move_on_after(self._options.drain_timeout):
             while life.held or life.reserved or not life.engine.journal.idle:
                 life.ended = anyio.Event()
                 with anyio.move_on_after(self._options.poll):
                     await life.ended.wait()
+            return True
+        return False
 
-    def _begin(self, life: _Life, claim: Claim) -> None:
-        """Begin a run: one that needs no waiting is walked to its end here and now, all others get a task."""
+    def _begin_all(self, life: _Life, claims: Sequence[Claim]) -> None:
+        """Begin runs: at once as long as that takes no more than a moment of the loop, the others as tasks."""
+        until = time.monotonic() + AT_ONCE
+        for claim in claims:
+            self._begin(life, claim, at_once=time.monotonic() < until)
+
+    def _begin(self, life: _Life, claim: Claim, *, at_once: bool) -> None:
+        """Begin a run: with `at_once` one that needs no waiting is walked to its end here, all others get a task."""
         life.held += 1
         life.known.add((claim.execution_id, claim.token))
         plan = life.plans.cached(claim.workflow_id, claim.workflow_version)
-        if plan is None:
+        if plan is None or not at_once:
             life.tasks.start_soon(self._load_and_run, life, claim)
             return
         execution = life.executions[claim.execution_id] = Execution(claim, plan, life.engine)
         try:
-            at_once = execution.run_at_once()
+            has_ended = execution.run_at_once()
         except Exception as error:  # noqa: BLE001 - a fault of the engine fails one run, not the worker
             life.tasks.start_soon(self._give_up, life, execution, error)
             return
-        if at_once:
+        if has_ended:
             life.engine.journal.when_durable(execution.owner, partial(self._ended_at_once, life, execution))
         else:
             life.tasks.start_soon(self._run, life, execution)
 
     def _ended_at_once(self, life: _Life, execution: Execution) -> None:
-        if execution.owner.rejected is not None:
+        if execution.owner.rejected is not None and not life.closed:
             life.tasks.start_soon(self._run, life, execution)  # it still has its failure to record
             return
         execution.tell()
@@ -385,7 +414,10 @@ class Worker:
                 swept = await queue.sweep(session, SWEEP_BATCH)
             except Unavailable:
                 continue
-            life.suspects = swept.suspects
+            if not swept.suspects:
+                life.suspects_since = None
+            elif life.suspects_since is None:
+                life.suspects_since = time.monotonic()
             if swept.rescued or swept.lost_workers:
                 _log.warning("workers_rescued", workers=list(swept.lost_workers), executions=swept.rescued)
                 self._telemetry.emit(ExecutionRescued(swept.rescued))

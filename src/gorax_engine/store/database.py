@@ -25,15 +25,14 @@ if TYPE_CHECKING:
     Connection = asyncpg.Connection[Any] | PoolConnectionProxy[Any]
 
 CONNECT_TIMEOUT: Final = 5.0
+STATEMENT_TIMEOUT: Final = 8.0
 COMMAND_TIMEOUT: Final = 10.0
 ACQUIRE_TIMEOUT: Final = 5.0
 IDLE_CONNECTION_LIFETIME: Final = 300.0
 
 _SESSION: Final = {
     "application_name": "gorax",
-    "statement_timeout": "8000",
     "lock_timeout": "5000",
-    "idle_in_transaction_session_timeout": "8000",
     "timezone": "UTC",
     "jit": "off",
     "client_connection_check_interval": "2000",
@@ -70,9 +69,11 @@ def unavailable_on_connection_errors() -> Iterator[None]:
         raise Unavailable("The database can't be reached now; try again.") from error
 
 
-def session_settings(role: str | None) -> dict[str, str]:
+def session_settings(role: str | None, statement_timeout: float = STATEMENT_TIMEOUT) -> dict[str, str]:
     """Return the startup options of a session that runs as `role` (None: as the login role)."""
-    return {**_SESSION, "role": role} if role else dict(_SESSION)
+    milliseconds = str(round(statement_timeout * 1000))
+    timeouts = {"statement_timeout": milliseconds, "idle_in_transaction_session_timeout": milliseconds}
+    return {**_SESSION, **timeouts, **({"role": role} if role else {})}
 
 
 async def prepare_connection(connection: asyncpg.Connection[Any]) -> None:
@@ -85,13 +86,16 @@ async def prepare_connection(connection: asyncpg.Connection[Any]) -> None:
     )
 
 
-async def connect(dsn: str, role: str | None) -> asyncpg.Connection[Any]:
-    """Open one dedicated connection as `role`; the caller closes it.
+async def connect(dsn: str, role: str | None, statement_timeout: float = STATEMENT_TIMEOUT) -> asyncpg.Connection[Any]:
+    """Open one dedicated connection as `role`; the caller closes it. Times in seconds.
 
     Raises the driver's connection errors (`CONNECTION_ERRORS`) as they are: loops that own a connection wait and retry.
     """
     return await asyncpg.connect(
-        dsn, timeout=CONNECT_TIMEOUT, command_timeout=COMMAND_TIMEOUT, server_settings=session_settings(role)
+        dsn,
+        timeout=CONNECT_TIMEOUT,
+        command_timeout=COMMAND_TIMEOUT,
+        server_settings=session_settings(role, statement_timeout),
     )
 
 

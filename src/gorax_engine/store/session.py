@@ -10,7 +10,7 @@ import anyio
 import asyncpg
 
 from gorax_engine.errors import Unavailable
-from gorax_engine.store.database import COMMAND_TIMEOUT, CONNECTION_ERRORS, connect
+from gorax_engine.store.database import COMMAND_TIMEOUT, CONNECTION_ERRORS, STATEMENT_TIMEOUT, connect
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +28,10 @@ class RecordRejected(Exception):
         self.sqlstate = sqlstate
 
 
+class StatementFailed(Unavailable):
+    """The server is there and gave up on this very statement (too slow, an internal fault): it may do so every time."""
+
+
 class Fetcher(Protocol):
     """What runs a statement and returns its rows: a Session, or a connection inside a transaction."""
 
@@ -38,9 +42,10 @@ class Fetcher(Protocol):
 class Session:
     """A connection that is opened when needed and opened again after it broke. One user at a time."""
 
-    def __init__(self, dsn: str, role: str | None) -> None:
+    def __init__(self, dsn: str, role: str | None, statement_timeout: float) -> None:
         self._dsn = dsn
         self._role = role
+        self._statement_timeout = statement_timeout
         self._connection: asyncpg.Connection[Any] | None = None
         self._lock = anyio.Lock()
 
@@ -54,7 +59,7 @@ class Session:
             try:
                 connection = self._connection
                 if connection is None or connection.is_closed():
-                    connection = self._connection = await connect(self._dsn, self._role)
+                    connection = self._connection = await connect(self._dsn, self._role, self._statement_timeout)
                 return await connection.fetch(query, *arguments, timeout=COMMAND_TIMEOUT)
             except asyncpg.PostgresError as error:
                 raise _translated(error) from error
@@ -85,17 +90,23 @@ def _translated(error: asyncpg.PostgresError) -> Exception:
     sqlstate = getattr(error, "sqlstate", None) or ""
     if sqlstate == "GX001":
         return LeaseLost(str(error))
+    if sqlstate == "57014" or sqlstate[:2] == "XX":
+        return StatementFailed(f"The database gave up on a statement ({type(error).__name__}); try again.")
+    if sqlstate == "23514" and "no partition" in str(error):
+        return Unavailable("The partition of this month is missing; it is made by a daemon with the role maintenance.")
     if sqlstate[:2] in ("22", "23", "54"):
         return RecordRejected(str(error), sqlstate)
-    if sqlstate[:2] in ("08", "40", "53", "55", "57", "58", "XX", "25"):
+    if sqlstate[:2] in ("08", "40", "53", "55", "57", "58", "25"):
         return Unavailable(f"The database can't serve now ({type(error).__name__}); try again.")
     return error
 
 
 @asynccontextmanager
-async def open_session(dsn: str, role: str | None) -> AsyncIterator[Session]:
-    """Give a Session and close it at the end."""
-    session = Session(dsn, role)
+async def open_session(
+    dsn: str, role: str | None, statement_timeout: float = STATEMENT_TIMEOUT
+) -> AsyncIterator[Session]:
+    """Give a Session and close it at the end. The server gives up on a statement after `statement_timeout` seconds."""
+    session = Session(dsn, role, statement_timeout)
     try:
         yield session
     finally:

@@ -47,7 +47,8 @@ _MAX_FIELDS: Final = 1000
 _ID: Final = r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
 _PAIR_OF_IDS: Final = re.compile(f"{_ID}/{_ID}", re.IGNORECASE)
 _SECRET: Final = re.compile(
-    r"authorization|cookie|token|secret|signature|passw|api[-_]?key|hmac|credential", re.IGNORECASE
+    r"auth|cookie|token|secret|signature|passw|(api|access|private)[-_]?key|hmac|credential|jwt|session|bearer",
+    re.IGNORECASE,
 )
 _JSON_TYPES: Final = re.compile(r"\s*application/(?:[\w.+-]+\+)?json\s*(?:;.*)?", re.IGNORECASE)
 _FORM_TYPE: Final = "application/x-www-form-urlencoded"
