@@ -79,7 +79,7 @@ class Registration:
             sent, asked = time.monotonic(), time.monotonic_ns()
             try:
                 # One that hangs must leave time for another.
-                with anyio.fail_after(max(min(interval, lease.remaining), 0.05)):
+                with anyio.fail_after(max(min(lease.length / 3, lease.remaining), 0.05)):
                     now = await workers.heartbeat(self._session, lease.worker_id, draining=draining())
             except (Unavailable, TimeoutError):
                 lease.check()
