@@ -23,7 +23,7 @@ from gorax_engine.engine.operations import StartKey, StartRequest, WebhookDelive
 from gorax_engine.store import queue, runs, workers
 from gorax_engine.store.database import session_settings
 from gorax_engine.store.queue import Claim, EndRow, Flush, OutboxRow, ParkRow, StartRow, StepRow, WaitRow
-from gorax_engine.store.session import LeaseLost, RecordRejected, Session
+from gorax_engine.store.session import LeaseLost, RecordRejected, Session, open_session
 from tests.engine.conftest import engine_dsns, world  # noqa: F401
 from tests.engine.harness import Flow, World, chain, tally, until
 
@@ -96,11 +96,10 @@ class Bench:
 
 @pytest.fixture
 async def bench(world: World) -> AsyncIterator[Bench]:  # noqa: F811
-    session = Session(world.dsn, "gorax_worker")
-    bench = Bench(world, session, uuid.uuid4(), await world.flow(SIMPLE))
-    bench.worker = await bench.register()
-    yield bench
-    await session.close()
+    async with open_session(world.dsn, "gorax_worker") as session:
+        bench = Bench(world, session, uuid.uuid4(), await world.flow(SIMPLE))
+        bench.worker = await bench.register()
+        yield bench
 
 
 def start_row(
