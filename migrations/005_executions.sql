@@ -204,10 +204,9 @@ SELECT gorax_protect('request_idempotency', p_worker => true);
 GRANT SELECT, INSERT, UPDATE, DELETE
     ON executions, step_executions, execution_queue, waits, start_keys, outbox, workers, leaderships TO gorax_worker;
 GRANT SELECT, UPDATE, DELETE ON request_idempotency TO gorax_worker; -- UPDATE: to lock what it deletes
-GRANT SELECT, INSERT, UPDATE ON executions, step_executions TO gorax_app;
-GRANT SELECT, INSERT, UPDATE, DELETE ON execution_queue, waits, request_idempotency TO gorax_app;
-GRANT SELECT, INSERT ON start_keys TO gorax_app;
-GRANT INSERT ON outbox TO gorax_app;
+-- The API only looks at runs: whatever changes one is done by the engine, as gorax_worker, after it was authorised.
+GRANT SELECT ON executions, step_executions, execution_queue, waits TO gorax_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON request_idempotency TO gorax_app;
 GRANT SELECT ON workers TO gorax_app;
 GRANT SELECT ON executions, step_executions, execution_queue, waits TO gorax_readonly;
 

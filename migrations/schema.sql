@@ -227,7 +227,7 @@ ALTER TABLE execution_queue FORCE ROW LEVEL SECURITY;
 CREATE POLICY owner_access ON execution_queue FOR ALL TO OWNER USING true WITH CHECK true;
 CREATE POLICY tenant_isolation_execution_queue ON execution_queue FOR ALL TO gorax_app, gorax_readonly USING (tenant_id = (NULLIF(current_setting('app.current_tenant_id'::text, true), ''::text))::uuid) WITH CHECK (tenant_id = (NULLIF(current_setting('app.current_tenant_id'::text, true), ''::text))::uuid);
 CREATE POLICY worker_access ON execution_queue FOR ALL TO gorax_worker USING true WITH CHECK true;
-GRANT DELETE, INSERT, SELECT, UPDATE ON execution_queue TO gorax_app;
+GRANT SELECT ON execution_queue TO gorax_app;
 GRANT SELECT ON execution_queue TO gorax_readonly;
 GRANT DELETE, INSERT, SELECT, UPDATE ON execution_queue TO gorax_worker;
 
@@ -275,7 +275,7 @@ ALTER TABLE executions FORCE ROW LEVEL SECURITY;
 CREATE POLICY owner_access ON executions FOR ALL TO OWNER USING true WITH CHECK true;
 CREATE POLICY tenant_isolation_executions ON executions FOR ALL TO gorax_app, gorax_readonly USING (tenant_id = (NULLIF(current_setting('app.current_tenant_id'::text, true), ''::text))::uuid) WITH CHECK (tenant_id = (NULLIF(current_setting('app.current_tenant_id'::text, true), ''::text))::uuid);
 CREATE POLICY worker_access ON executions FOR ALL TO gorax_worker USING true WITH CHECK true;
-GRANT INSERT, SELECT, UPDATE ON executions TO gorax_app;
+GRANT SELECT ON executions TO gorax_app;
 GRANT SELECT ON executions TO gorax_readonly;
 GRANT DELETE, INSERT, SELECT, UPDATE ON executions TO gorax_worker;
 
@@ -493,7 +493,6 @@ ALTER TABLE outbox FORCE ROW LEVEL SECURITY;
 CREATE POLICY owner_access ON outbox FOR ALL TO OWNER USING true WITH CHECK true;
 CREATE POLICY tenant_isolation_outbox ON outbox FOR ALL TO gorax_app, gorax_readonly USING (tenant_id = (NULLIF(current_setting('app.current_tenant_id'::text, true), ''::text))::uuid) WITH CHECK (tenant_id = (NULLIF(current_setting('app.current_tenant_id'::text, true), ''::text))::uuid);
 CREATE POLICY worker_access ON outbox FOR ALL TO gorax_worker USING true WITH CHECK true;
-GRANT INSERT ON outbox TO gorax_app;
 GRANT DELETE, INSERT, SELECT, UPDATE ON outbox TO gorax_worker;
 
 CREATE TABLE permissions (
@@ -674,7 +673,6 @@ ALTER TABLE start_keys FORCE ROW LEVEL SECURITY;
 CREATE POLICY owner_access ON start_keys FOR ALL TO OWNER USING true WITH CHECK true;
 CREATE POLICY tenant_isolation_start_keys ON start_keys FOR ALL TO gorax_app, gorax_readonly USING (tenant_id = (NULLIF(current_setting('app.current_tenant_id'::text, true), ''::text))::uuid) WITH CHECK (tenant_id = (NULLIF(current_setting('app.current_tenant_id'::text, true), ''::text))::uuid);
 CREATE POLICY worker_access ON start_keys FOR ALL TO gorax_worker USING true WITH CHECK true;
-GRANT INSERT, SELECT ON start_keys TO gorax_app;
 GRANT DELETE, INSERT, SELECT, UPDATE ON start_keys TO gorax_worker;
 
 CREATE TABLE step_executions (
@@ -705,7 +703,7 @@ ALTER TABLE step_executions FORCE ROW LEVEL SECURITY;
 CREATE POLICY owner_access ON step_executions FOR ALL TO OWNER USING true WITH CHECK true;
 CREATE POLICY tenant_isolation_step_executions ON step_executions FOR ALL TO gorax_app, gorax_readonly USING (tenant_id = (NULLIF(current_setting('app.current_tenant_id'::text, true), ''::text))::uuid) WITH CHECK (tenant_id = (NULLIF(current_setting('app.current_tenant_id'::text, true), ''::text))::uuid);
 CREATE POLICY worker_access ON step_executions FOR ALL TO gorax_worker USING true WITH CHECK true;
-GRANT INSERT, SELECT, UPDATE ON step_executions TO gorax_app;
+GRANT SELECT ON step_executions TO gorax_app;
 GRANT SELECT ON step_executions TO gorax_readonly;
 GRANT DELETE, INSERT, SELECT, UPDATE ON step_executions TO gorax_worker;
 
@@ -802,7 +800,7 @@ ALTER TABLE waits FORCE ROW LEVEL SECURITY;
 CREATE POLICY owner_access ON waits FOR ALL TO OWNER USING true WITH CHECK true;
 CREATE POLICY tenant_isolation_waits ON waits FOR ALL TO gorax_app, gorax_readonly USING (tenant_id = (NULLIF(current_setting('app.current_tenant_id'::text, true), ''::text))::uuid) WITH CHECK (tenant_id = (NULLIF(current_setting('app.current_tenant_id'::text, true), ''::text))::uuid);
 CREATE POLICY worker_access ON waits FOR ALL TO gorax_worker USING true WITH CHECK true;
-GRANT DELETE, INSERT, SELECT, UPDATE ON waits TO gorax_app;
+GRANT SELECT ON waits TO gorax_app;
 GRANT SELECT ON waits TO gorax_readonly;
 GRANT DELETE, INSERT, SELECT, UPDATE ON waits TO gorax_worker;
 

@@ -191,8 +191,8 @@ class Operations:
                 duplicate = verdict.verdict == "duplicate"
                 if not duplicate:
                     self._telemetry.emit(ExecutionStarted(request.trigger_type))
-                status = ExecutionState.RUNNING if verdict.claimed else ExecutionState.PENDING
-                return Started(verdict.execution_id, status.value, duplicate, verdict.event_id)
+                status = verdict.status or ExecutionState.COMPLETED.value  # gone by retention: it was over
+                return Started(verdict.execution_id, status, duplicate, verdict.event_id)
             case "mismatch":
                 raise IdempotencyMismatch("This idempotency key was used before with another body; use a new key.")
             case "tenant_suspended":

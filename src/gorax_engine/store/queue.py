@@ -110,7 +110,10 @@ class StartRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StartVerdict:
-    """What became of one start. `claimed` means that the caller's worker owns it already, with token 1."""
+    """What became of one start. `claimed` means that the caller's worker owns it already, with token 1.
+
+    `status` is the run's state; of a duplicate, that of the first by now (None if it is gone).
+    """
 
     verdict: str
     execution_id: UUID
@@ -119,6 +122,7 @@ class StartVerdict:
     workflow_version: int
     started: Instant
     vars: str | None
+    status: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ class Fetcher(Protocol):
 class Session:
     """A connection that is opened when needed and opened again after it broke. One user at a time."""
 
-    def __init__(self, dsn: str, role: str | None, statement_timeout: float) -> None:
+    def __init__(self, dsn: str, role: str | None, statement_timeout: float = STATEMENT_TIMEOUT) -> None:
         self._dsn = dsn
         self._role = role
         self._statement_timeout = statement_timeout

@@ -1,7 +1,7 @@
 -- name: start
 -- Accept a group of starts; see functions/gorax_start_executions.sql. The columns come as texts, their values separated
 -- by U+001F and "" for NULL, which is several times cheaper than arrays; keys and paths, which may hold anything, as JSON.
-SELECT ordinal, verdict, execution_id, event_id, claimed, workflow_version, started_us, vars
+SELECT ordinal, verdict, execution_id, event_id, claimed, workflow_version, started_us, vars, status
 FROM gorax_start_executions(
     $1,
     $2,

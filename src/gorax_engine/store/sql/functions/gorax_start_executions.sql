@@ -38,7 +38,8 @@ CREATE OR REPLACE FUNCTION gorax_start_executions(
     claimed boolean,
     workflow_version integer,
     started_us bigint,
-    vars text
+    vars text,
+    status text
 )
 LANGUAGE plpgsql
 AS $function$
@@ -105,7 +106,11 @@ BEGIN
       FROM unnest(p_tenants, p_key_kinds, p_keys, p_body_hashes)
            WITH ORDINALITY AS a (tenant, kind, key, body_hash, ord)
       LEFT JOIN start_keys k
-        ON k.tenant_id = a.tenant AND k.kind = a.kind AND k.key = a.key AND v_verdicts[a.ord] = 'started';
+        ON k.tenant_id = a.tenant AND k.kind = a.kind AND k.key = a.key
+       -- A repeat gets the answer of the first, whatever became of the workflow since.
+       AND (v_verdicts[a.ord] = 'started'
+            OR v_verdicts[a.ord] IN ('not_published', 'workflow_inactive', 'workflow_archived')
+               AND k.expires_at > v_now);
 
     SELECT array_agg(coalesce(c.chosen, false) ORDER BY a.ord)
       INTO v_claimed
@@ -165,7 +170,11 @@ BEGIN
 
     RETURN QUERY
     SELECT a.ord::integer, a.verdict, a.id, a.event, a.claimed, a.version,
-           (extract(epoch FROM v_now) * 1000000)::bigint, a.vars
+           (extract(epoch FROM v_now) * 1000000)::bigint, a.vars,
+           CASE WHEN a.verdict = 'duplicate' THEN (SELECT e.status::text FROM executions e WHERE e.id = a.id)
+                WHEN a.claimed THEN 'running'
+                ELSE 'pending'
+           END
       FROM unnest(v_verdicts, v_ids, v_events, v_claimed, v_versions, v_vars)
            WITH ORDINALITY AS a (verdict, id, event, claimed, version, vars, ord);
 END
