@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 
-HIDDEN_FROM_APP = {"outbox"}
+HIDDEN_FROM_APP = {"outbox", "start_keys"}
 """Tables of tenants that the API may add to but not read."""
 PARTITIONED = {"executions", "step_executions", "webhook_events", "audit_logs", "ai_usage_log"}
 
