@@ -1,10 +1,10 @@
 """Compiling a definition to an immutable plan: numbered nodes and edges, compiled templates, resolved policies."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from gorax_engine.core.config_template import ConfigTemplate, compile_condition, compile_config, compile_value
-from gorax_engine.core.expressions import Expression, ExpressionSyntaxError
+from gorax_engine.core.expressions import Expression, ExpressionSyntaxError, Reference
 from gorax_engine.core.model import (
     Definition,
     InDoubt,
@@ -59,7 +59,10 @@ class PlanNode:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A compiled workflow version. `index` finds a node's number by its id; `triggers` are the trigger nodes."""
+    """A compiled workflow version. `index` finds a node's number by its id; `triggers` are the trigger nodes.
+
+    `reads_env` says whether any expression of it looks at `env`, which is not made for runs that don't.
+    """
 
     nodes: tuple[PlanNode, ...]
     edges: tuple[PlanEdge, ...]
@@ -67,6 +70,7 @@ class Plan:
     triggers: tuple[int, ...]
     output: ConfigTemplate | None
     settings: WorkflowSettings
+    reads_env: bool
 
 
 def compile_plan(definition: Definition, specs: Mapping[str, NodeSpec]) -> Plan:
@@ -105,14 +109,25 @@ def compile_plan(definition: Definition, specs: Mapping[str, NodeSpec]) -> Plan:
         )
         for number, node in enumerate(definition.nodes)
     )
+    output = compile_value(definition.output, steps) if definition.has_output else None
     return Plan(
         nodes=nodes,
         edges=edges,
         index=index,
         triggers=tuple(node.index for node in nodes if node.kind is NodeKind.TRIGGER),
-        output=compile_value(definition.output, steps) if definition.has_output else None,
+        output=output,
         settings=definition.settings,
+        reads_env=any(reference.root == "env" for reference in _references(nodes, output)),
     )
+
+
+def _references(nodes: tuple[PlanNode, ...], output: ConfigTemplate | None) -> Iterator[Reference]:
+    for node in nodes:
+        yield from node.config.references
+        if node.when is not None:
+            yield from node.when.references
+    if output is not None:
+        yield from output.references
 
 
 def _spec_of(node: Node, specs: Mapping[str, NodeSpec]) -> NodeSpec:
@@ -163,6 +178,8 @@ def trigger_of(plan: Plan, named: str | None, trigger_type: str) -> str:
     """Return the trigger node of a start: the named one, else the first of the fitting type, else the first."""
     if named is not None and named in plan.index:
         return named
+    if len(plan.triggers) == 1:
+        return plan.nodes[plan.triggers[0]].id
     fitting = {"webhook": "webhook_trigger", "schedule": "schedule_trigger", "event": "event_trigger"}.get(
         trigger_type, "manual_trigger"
     )

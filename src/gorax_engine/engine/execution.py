@@ -97,8 +97,8 @@ class Execution:
 
     def __init__(self, claim: Claim, plan: Plan, engine: Engine) -> None:
         self.claim = claim
-        self._scope = anyio.CancelScope()
-        self.owner = Owner(claim.execution_id, claim.tenant_id, claim.token, self._scope.cancel)
+        self._scope: anyio.CancelScope | None = None
+        self.owner = Owner(claim.execution_id, claim.tenant_id, claim.token, self._stop)
         self.ended: ExecutionState | None = None
         self.parked = False
         self.wake_seq = claim.wake_seq
@@ -129,7 +129,11 @@ class Execution:
     def abandon(self) -> None:
         """Stop at once and write nothing more: the run is no longer ours."""
         self.owner.lost = True
-        self._scope.cancel()
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._scope is not None:
+            self._scope.cancel()
 
     def request_end(self, wake_seq: int, mark: str | None) -> None:
         """The queue row was woken: take note, and act on its mark if it has one."""
@@ -165,7 +169,9 @@ class Execution:
 
     async def run(self) -> None:
         """Walk until the run has ended, is parked, or is lost. Cancellation leaves all that is recorded as it is."""
-        with self._scope:
+        with anyio.CancelScope() as self._scope:
+            if self.owner.lost or self.owner.rejected:
+                self._scope.cancel()
             if not self._begun:
                 self._do(await self._recover())
             while self._turn():
@@ -219,17 +225,19 @@ class Execution:
 
     def _roots(self) -> Mapping[str, Json]:
         claim = self.claim
-        return {
+        roots: dict[str, Json] = {
             "trigger": self._trigger,
-            "env": {
+            "vars": msgspec.json.decode(claim.vars) if claim.vars else {},
+        }
+        if self._plan.reads_env:
+            roots["env"] = {
                 "tenant_id": self._ids[1],
                 "execution_id": self._ids[0],
                 "workflow_id": self._ids[2],
                 "workflow_version": claim.workflow_version,
                 "started_at": format_instant(claim.started),
-            },
-            "vars": msgspec.json.decode(claim.vars) if claim.vars else {},
-        }
+            }
+        return roots
 
     def _turn(self) -> bool:
         """Evaluate and walk until nothing is left, time is up or much is to be written; return whether some is left.

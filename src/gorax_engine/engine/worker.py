@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from gorax_engine.telemetry import Telemetry
 
 CLAIM_BATCH: Final = 100
-AT_ONCE: Final = 0.02
+AT_ONCE: Final = 0.05
 """Seconds of the loop that a group of claims may take for runs that are walked at once."""
 SUSPECT_PATIENCE: Final = 10.0
 TIMEOUT_SHARE: Final = 0.6
