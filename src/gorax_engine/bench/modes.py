@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any, Final
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import anyio
 
@@ -67,11 +67,13 @@ async def fanout(dsn: str, options: Options) -> Result:
 
 async def webhook(dsn: str, options: Options) -> Result:
     """`webhook`: deliveries from keep-alive clients to one process that only accepts."""
-    await bench.seed(dsn, encode(workload.webhook()), "bench")
+    path = f"bench-{uuid4().hex}"
+    await bench.seed(dsn, encode(workload.webhook()), path)
     async with load.daemon(dsn, roles="api") as served:
-        await load.deliver(served.url + "/webhooks/bench", 200, 32)
+        url = f"{served.url}/webhooks/{path}"
+        await load.deliver(url, 200, 32)
         before = await bench.commits(dsn)
-        seconds, latencies = await load.deliver(served.url + "/webhooks/bench", options.executions, 64)
+        seconds, latencies = await load.deliver(url, options.executions, 64)
         commits = await bench.commits(dsn) - before
     return {
         "seconds": seconds,

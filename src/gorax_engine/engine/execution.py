@@ -121,6 +121,8 @@ class Execution:
         self._waits: dict[tuple[StepKey, int], runs.OpenWait] = {}
         self._scopes: dict[StepKey, anyio.CancelScope] = {}
         self._begun = False
+        self._said = 0  # records on which a step may depend
+        self._heard = 0  # how many of them are known to be durable
         self._alone: anyio.CancelScope | None = None
         self._in_doubt: frozenset[tuple[StepKey, int]] = frozenset()
 
@@ -430,6 +432,7 @@ class Execution:
                 case StartStep():
                     self._start(command)
                 case SkipStep(step=step, at=at):
+                    self._said += 1
                     self._recorder.skipped(self._plan.nodes[self._plan.index[step.node]], step, at)
                 case CancelStep(step=step, attempt=attempt):
                     ended = self._just_ended() if ended is None else ended
@@ -488,7 +491,11 @@ class Execution:
 
     async def _act(self, node: PlanNode, command: StartStep) -> None:
         """One attempt of a task node: wait until its past is durable, then act, under the lease and the timeout."""
-        await self._journal.durable(self.owner)
+        if self._said > self._heard:
+            # All but the trigger's own row, which says nothing that was not committed when the run was accepted.
+            said = self._said
+            await self._journal.durable(self.owner)
+            self._heard = max(self._heard, said)
         if self.owner.lost or self.owner.rejected or command.step not in self._scopes:
             return
         started = self._clock.after(command.at)
@@ -554,6 +561,8 @@ class Execution:
     ) -> None:
         """Record what became of an attempt and tell the walk."""
         step, attempt = command.step, command.attempt
+        if node.kind is not NodeKind.TRIGGER:
+            self._said += 1
         match outcome:
             case Completed():
                 try:

@@ -6,12 +6,13 @@ Every label has few values: unknown node types and trigger types can't come in, 
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterable
-from functools import cache
+from itertools import accumulate
 from typing import TYPE_CHECKING, Final, assert_never
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
 from gorax_engine.telemetry import (
     ClaimDone,
@@ -54,10 +55,8 @@ class Metrics:
             "gorax_execution_duration_seconds", "First claim to end", buckets=_RUNS, registry=keep
         )
         self._queued = Histogram("gorax_execution_queue_seconds", "Accept to first claim", buckets=_RUNS, registry=keep)
-        self._steps = Counter("gorax_steps_finished", "Attempts ended", ["node_type", "status"], registry=keep)
-        self._step_duration = Histogram(
-            "gorax_step_duration_seconds", "Length of an attempt", ["node_type"], buckets=_STEPS, registry=keep
-        )
+        self._steps = _StepMetrics()
+        keep.register(self._steps)
         self._retries = Counter("gorax_step_retries", "Attempts to be repeated", ["node_type"], registry=keep)
         self._claim_size = Histogram("gorax_claim_batch_size", "Runs per claim", buckets=_SIZES, registry=keep)
         self._claim = Histogram("gorax_claim_seconds", "Length of a claim", buckets=_COMMITS, registry=keep)
@@ -73,9 +72,6 @@ class Metrics:
         self._notified = Counter("gorax_notify_received", "Notifications from Postgres", registry=keep)
         self._outbound = Counter("gorax_outbound_requests", "Calls of nodes to the outside", ["class"], registry=keep)
         self._db_errors = Counter("gorax_db_errors", "Statements that failed", ["sqlstate_class"], registry=keep)
-        # Looking a child up by its labels costs more than counting, and steps are counted by the thousand.
-        self._step_counter = cache(self._steps.labels)
-        self._step_histogram = cache(self._step_duration.labels)
         info = Info("gorax_worker", "This process", registry=keep)
         info.info({"version": version, "worker": worker})
         self._gauges = _Gauges()
@@ -108,8 +104,7 @@ class Metrics:
         """Count an event."""
         match event:
             case StepFinished(node_type, status, duration):
-                self._step_counter(node_type, status).inc()
-                self._step_histogram(node_type).observe(duration * _MICROS)
+                self._steps.add(node_type, status, duration * _MICROS)
             case FlushDone(rows, seconds):
                 self._flush.observe(seconds)
                 self._flush_rows.observe(rows)
@@ -142,6 +137,37 @@ class Metrics:
                 self._db_errors.labels(sqlstate_class).inc()
             case _:
                 assert_never(event)
+
+
+class _StepMetrics:
+    """Counts and lengths of attempts, which come by the ten thousand a second: plain numbers until they are read."""
+
+    def __init__(self) -> None:
+        self._counts: dict[tuple[str, str], int] = {}
+        self._durations: dict[str, tuple[list[int], list[float]]] = {}
+
+    def add(self, node_type: str, status: str, seconds: float) -> None:
+        key = (node_type, status)
+        self._counts[key] = self._counts.get(key, 0) + 1
+        durations = self._durations.get(node_type)
+        if durations is None:
+            durations = self._durations[node_type] = ([0] * (len(_STEPS) + 1), [0.0])
+        durations[0][bisect_left(_STEPS, seconds)] += 1
+        durations[1][0] += seconds
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        counts = CounterMetricFamily("gorax_steps_finished", "Attempts ended", labels=["node_type", "status"])
+        for (node_type, status), count in self._counts.items():
+            counts.add_metric([node_type, status], count)
+        yield counts
+        lengths = HistogramMetricFamily("gorax_step_duration_seconds", "Length of an attempt", labels=["node_type"])
+        bounds = [*(repr(float(bound)) for bound in _STEPS), "+Inf"]
+        for node_type, (buckets, (total,)) in self._durations.items():
+            lengths.add_metric([node_type], list(zip(bounds, accumulate(buckets), strict=True)), total)
+        yield lengths
 
 
 class _Gauges:
