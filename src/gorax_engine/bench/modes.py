@@ -12,7 +12,7 @@ import anyio
 
 from gorax_engine.bench import load, workload
 from gorax_engine.bench.child import Job
-from gorax_engine.bench.processes import child, run_together
+from gorax_engine.bench.processes import BenchFailed, child, run_together
 from gorax_engine.core.json_edge import encode
 from gorax_engine.core.model import Json
 from gorax_engine.store import bench
@@ -192,6 +192,8 @@ async def _engine(dsn: str, options: Options, definition: Mapping[str, Json], co
     before = await bench.commits(dsn)
     results = await run_together([job] * options.processes)
     commits = await bench.commits(dsn) - before
+    if failed := await bench.not_completed(dsn, seeded.workflow_id):
+        raise BenchFailed(f"{failed} runs did not complete, so what was measured means nothing")
     total, seconds = each * options.processes, _span(results)
     return {
         "executions": total,

@@ -64,6 +64,12 @@ async def backlog(dsn: str) -> dict[str, int]:
         return dict(await connection.fetchrow(_SQL.backlog) or {})
 
 
+async def not_completed(dsn: str, workflow_id: UUID) -> int:
+    """Return how many runs of the workflow did not complete."""
+    async with operator_connection(dsn) as connection:
+        return int(await connection.fetchval(_SQL.not_completed, workflow_id))
+
+
 async def owners(dsn: str) -> dict[UUID, int]:
     """Return how many live runs each worker holds."""
     async with operator_connection(dsn) as connection:

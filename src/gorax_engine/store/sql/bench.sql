@@ -27,6 +27,10 @@ SELECT count(*) FILTER (WHERE owner IS NOT NULL) AS running,
        count(*) FILTER (WHERE owner IS NULL AND ready_at IS NULL) AS parked
 FROM execution_queue;
 
+-- name: not_completed
+-- A run that did not complete voids what was measured.
+SELECT count(*) FROM executions WHERE workflow_id = $1 AND status <> 'completed';
+
 -- name: owners
 -- How many live runs each worker holds.
 SELECT owner, count(*) AS runs FROM execution_queue WHERE owner IS NOT NULL GROUP BY owner;
