@@ -147,5 +147,5 @@ def test_the_first_state_is_the_default_of_the_column() -> None:
 def test_the_writes_leave_terminal_rows_alone() -> None:
     ends = (FUNCTIONS / "gorax_record_ends.sql").read_text()
     steps = (FUNCTIONS / "gorax_record_steps.sql").read_text()
-    assert words(ends, r"e\.status IN") == [set(ExecutionState) - TERMINAL_EXECUTIONS]
+    assert "e.completed_at IS NULL" in ends  # which is what live means, in words that no index tempts
     assert words(steps, r"s\.status IN") == [set(StepState) - TERMINAL_STEPS]

@@ -109,10 +109,10 @@ BEGIN
     UPDATE execution_queue q SET owner = p_worker, token = q.token + 1, due_at = NULL
      WHERE q.execution_id = ANY (v_ids);
     -- A run that was committed while this claim was under way may be younger than the claim.
-    UPDATE executions e SET status = 'running', started_at = greatest(v_now, e.created_at)
-     WHERE e.id = ANY (v_ids) AND e.status = 'pending';
-    UPDATE executions e SET waiting_for = NULL
-     WHERE e.id = ANY (v_ids) AND e.waiting_for IS NOT NULL;
+    -- By id alone: a condition on the status would tempt a planner with old statistics to walk all that is pending.
+    UPDATE executions e
+       SET status = 'running', started_at = coalesce(e.started_at, greatest(v_now, e.created_at)), waiting_for = NULL
+     WHERE e.id = ANY (v_ids) AND (e.started_at IS NULL OR e.waiting_for IS NOT NULL);
 
     RETURN QUERY
     SELECT q.execution_id, q.tenant_id, q.token, q.wake_seq, q.end_requested::text, q.token > 1,

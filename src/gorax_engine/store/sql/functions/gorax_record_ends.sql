@@ -16,7 +16,8 @@ BEGIN
            waiting_for = NULL, completed_at = timestamptz 'epoch' + a.completed * interval '1 microsecond'
       FROM unnest(e_id, e_status, e_output, e_error, e_code, e_completed)
            AS a (id, status, output, error, code, completed)
-     WHERE e.id = a.id AND e.status IN ('pending', 'running');
+     -- By the id alone, see gorax_claim; completed_at is set exactly for what is terminal.
+     WHERE e.id = a.id AND e.completed_at IS NULL;
     DELETE FROM execution_queue q WHERE q.execution_id = ANY (e_id);
 END
 $function$;
