@@ -133,6 +133,10 @@ class Execution:
         self.owner.lost = True
         self._stop()
 
+    def close(self) -> None:
+        """The run is let go: nothing will call it any more, and it is free without waiting for the collector."""
+        self.owner.on_void = _nothing
+
     def _stop(self) -> None:
         if self._scope is not None:
             self._scope.cancel()
@@ -604,6 +608,10 @@ class Execution:
                 self._recorder.skipped(node, step, command.at)
             return
         self._recorder.failed(node, step, attempt, "", CANCELLED, None, command.at)
+
+
+def _nothing() -> None:
+    """What is called for a run that has been let go."""
 
 
 def _is_true(value: Json) -> bool:

@@ -211,6 +211,7 @@ class Journal:
         finally:
             batch.done.set()
             batch.entries = {}
+            batch.then = []
 
     async def _write(self, entries: list[Entry]) -> None:
         """Write entries, without those that turn out stale; divide them when the data is refused."""

@@ -355,6 +355,7 @@ class Worker:
     def _let_go(self, life: _Life, execution: Execution) -> None:
         """The run is no longer in memory: tell who waits for its end, and free its place."""
         claim = execution.claim
+        execution.close()
         if life.executions.get(claim.execution_id) is execution:  # it may have been claimed again by now
             del life.executions[claim.execution_id]
         self._free_place(life, claim)
