@@ -185,7 +185,7 @@ async def _limit(dsn: str, options: Options) -> dict[str, float]:
     return rates
 
 
-async def _engine(dsn: str, options: Options, definition: Mapping[str, Json], concurrency: int = 128) -> Result:
+async def _engine(dsn: str, options: Options, definition: Mapping[str, Json], concurrency: int = 192) -> Result:
     seeded = await bench.seed(dsn, encode(definition))
     each = max(1, options.executions // options.processes)
     job = _job("drive", dsn, seeded, count=each, concurrency=concurrency, slots=2 * max(concurrency, 100))
