@@ -41,6 +41,7 @@ PARKED = replace(QUEUED, ready=False, ready_at=None, waits=(TIMER,))
         (replace(HELD, steps=(STEP,), owner_age_ms=15_001.0), Blocker.LEASE_LOST),
         (replace(HELD, owner_age_ms=None, lease_ms=None), Blocker.LEASE_LOST),
         (PARKED, Blocker.TIMER),
+        (replace(PARKED, waits=(), waiting_for="version_unsupported"), Blocker.VERSION_UNSUPPORTED),
         (replace(PARKED, waits=(BACKOFF, TIMER)), Blocker.RETRY_BACKOFF),
         (replace(PARKED, live_workers=0), Blocker.TIMER),
         (replace(PARKED, tenant_active=False), Blocker.SUSPENDED_TENANT),

@@ -171,6 +171,7 @@ def facts_of(rows: ExplainRows) -> Facts:
             Wait(w["node_id"], w["iteration_path"], w["attempt"], w["kind"], w["due_at"], w["created_at"])
             for w in rows.waits
         ],
+        waiting_for=run["waiting_for"],
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 QUARANTINE_CRASHES = 2
 """After so many lost workers a run is a suspect and runs alone; one more fails it."""
@@ -34,6 +34,10 @@ class Blocker(StrEnum):
     LEASE_LOST = "lease_lost"
     QUARANTINED = "quarantined"
     SUSPENDED_TENANT = "suspended_tenant"
+
+
+VERSION_UNSUPPORTED: Final = "version_unsupported"
+"""What a run that this worker can't compile is parked with, in `waiting_for`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,7 @@ class Facts:
     limit: int | None
     steps: Sequence[Step] = ()
     waits: Sequence[Wait] = ()
+    waiting_for: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +121,9 @@ def explain(facts: Facts) -> Explanation:
     if not facts.tenant_active:
         sentence = "The tenant is suspended; its runs go on when the operator of this service lifts the suspension."
         return _answer(facts, Blocker.SUSPENDED_TENANT, sentence, None)
+    if facts.waiting_for == VERSION_UNSUPPORTED and not facts.ready:
+        sentence = "No worker that took the run up can run its version: node types of it are not installed there."
+        return _answer(facts, Blocker.VERSION_UNSUPPORTED, sentence, None)
     if facts.waits and not facts.ready:
         return _parked(facts)
     return _queued(facts)

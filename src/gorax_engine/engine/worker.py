@@ -18,6 +18,7 @@ import anyio
 from gorax_engine.core.model import SECOND
 from gorax_engine.engine.clock import DatabaseClock
 from gorax_engine.engine.execution import Engine, Execution
+from gorax_engine.engine.explain import VERSION_UNSUPPORTED
 from gorax_engine.engine.journal import Journal, Owner
 from gorax_engine.engine.plans import Plans, UnsupportedVersion
 from gorax_engine.engine.registration import RELEASE_TIMEOUT, Registration, WorkerOptions
@@ -398,7 +399,7 @@ class Worker:
                 owner = Owner(claim.execution_id, claim.tenant_id, claim.token, lambda: None)
                 due = self._clock.now() + UNSUPPORTED_DELAY_US
                 life.engine.journal.entry(owner).park = ParkRow(
-                    claim.execution_id, due, claim.wake_seq, "version_unsupported"
+                    claim.execution_id, due, claim.wake_seq, VERSION_UNSUPPORTED
                 )
                 await life.engine.journal.durable(owner)
                 return None
