@@ -215,12 +215,13 @@ CREATE TABLE execution_queue (
     end_requested jsonb,
     crashes smallint DEFAULT 0 NOT NULL,
     created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    paused boolean DEFAULT false NOT NULL,
     CONSTRAINT execution_queue_pkey PRIMARY KEY (execution_id)
 ) WITH (fillfactor=70, autovacuum_vacuum_scale_factor=0, autovacuum_vacuum_threshold=1000, autovacuum_vacuum_insert_scale_factor=0, autovacuum_vacuum_insert_threshold=1000, autovacuum_vacuum_cost_delay=0);
 CREATE INDEX execution_queue_deadline ON public.execution_queue USING btree (deadline_at) WHERE ((deadline_at IS NOT NULL) AND (end_requested IS NULL));
-CREATE INDEX execution_queue_due ON public.execution_queue USING btree (due_at) WHERE ((owner IS NULL) AND (ready_at IS NULL) AND (due_at IS NOT NULL));
+CREATE INDEX execution_queue_due ON public.execution_queue USING btree (due_at) WHERE ((owner IS NULL) AND (ready_at IS NULL) AND (due_at IS NOT NULL) AND (NOT paused));
 CREATE INDEX execution_queue_owner ON public.execution_queue USING btree (owner, tenant_id) WHERE (owner IS NOT NULL);
-CREATE INDEX execution_queue_ready ON public.execution_queue USING btree (tenant_id, priority DESC, ready_at, execution_id) WHERE ((owner IS NULL) AND (ready_at IS NOT NULL));
+CREATE INDEX execution_queue_ready ON public.execution_queue USING btree (tenant_id, priority DESC, ready_at, execution_id) WHERE ((owner IS NULL) AND (ready_at IS NOT NULL) AND (NOT paused));
 CREATE INDEX execution_queue_suspects ON public.execution_queue USING btree (ready_at) WHERE ((owner IS NULL) AND (crashes >= 2));
 ALTER TABLE execution_queue ENABLE ROW LEVEL SECURITY;
 ALTER TABLE execution_queue FORCE ROW LEVEL SECURITY;
@@ -255,6 +256,8 @@ CREATE TABLE executions (
     retry_of uuid,
     started_by uuid,
     vars jsonb,
+    parent_step_id uuid,
+    origin_id uuid,
     CONSTRAINT chk_executions_status CHECK (((status)::text = ANY ((ARRAY['pending'::character varying, 'running'::character varying, 'completed'::character varying, 'failed'::character varying, 'cancelled'::character varying])::text[]))),
     CONSTRAINT chk_executions_trigger_type CHECK (((trigger_type)::text = ANY ((ARRAY['webhook'::character varying, 'webhook_replay'::character varying, 'schedule'::character varying, 'manual'::character varying, 'api'::character varying, 'sql'::character varying, 'event'::character varying, 'sub_workflow'::character varying, 'retry'::character varying, 'replay'::character varying, 'backfill'::character varying])::text[]))),
     CONSTRAINT executions_pkey PRIMARY KEY (id)
@@ -654,6 +657,24 @@ GRANT SELECT ON schema_migrations TO gorax_app;
 GRANT SELECT ON schema_migrations TO gorax_readonly;
 GRANT SELECT ON schema_migrations TO gorax_worker;
 
+CREATE TABLE signals (
+    step_id uuid NOT NULL,
+    execution_id uuid NOT NULL,
+    tenant_id uuid NOT NULL,
+    resolution jsonb NOT NULL,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT signals_pkey PRIMARY KEY (step_id)
+) WITH (autovacuum_vacuum_scale_factor=0, autovacuum_vacuum_threshold=1000, autovacuum_vacuum_cost_delay=0);
+CREATE INDEX signals_execution ON public.signals USING btree (execution_id);
+ALTER TABLE signals ENABLE ROW LEVEL SECURITY;
+ALTER TABLE signals FORCE ROW LEVEL SECURITY;
+CREATE POLICY owner_access ON signals FOR ALL TO OWNER USING true WITH CHECK true;
+CREATE POLICY tenant_isolation_signals ON signals FOR ALL TO gorax_app, gorax_readonly USING (tenant_id = (NULLIF(current_setting('app.current_tenant_id'::text, true), ''::text))::uuid) WITH CHECK (tenant_id = (NULLIF(current_setting('app.current_tenant_id'::text, true), ''::text))::uuid);
+CREATE POLICY worker_access ON signals FOR ALL TO gorax_worker USING true WITH CHECK true;
+GRANT SELECT ON signals TO gorax_app;
+GRANT SELECT ON signals TO gorax_readonly;
+GRANT DELETE, INSERT, SELECT, UPDATE ON signals TO gorax_worker;
+
 CREATE TABLE start_keys (
     tenant_id uuid NOT NULL,
     kind character varying(20) NOT NULL,
@@ -788,12 +809,17 @@ CREATE TABLE waits (
     round integer DEFAULT 0 NOT NULL,
     attempt integer DEFAULT 1 NOT NULL,
     kind character varying(30) NOT NULL,
-    due_at timestamp with time zone NOT NULL,
+    due_at timestamp with time zone,
     output jsonb,
     created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
-    CONSTRAINT chk_waits_kind CHECK (((kind)::text = ANY ((ARRAY['timer'::character varying, 'retry_backoff'::character varying, 'timeout'::character varying])::text[]))),
+    event_name text,
+    correlation_key text,
+    child_id uuid,
+    detail jsonb,
+    CONSTRAINT chk_waits_kind CHECK (((kind)::text = ANY ((ARRAY['timer'::character varying, 'retry_backoff'::character varying, 'timeout'::character varying, 'human_task'::character varying, 'event'::character varying, 'sub_workflow'::character varying, 'in_doubt'::character varying])::text[]))),
     CONSTRAINT waits_pkey PRIMARY KEY (step_id)
 );
+CREATE INDEX waits_event ON public.waits USING btree (tenant_id, event_name, correlation_key) WHERE ((kind)::text = 'event'::text);
 CREATE INDEX waits_execution ON public.waits USING btree (execution_id);
 ALTER TABLE waits ENABLE ROW LEVEL SECURITY;
 ALTER TABLE waits FORCE ROW LEVEL SECURITY;

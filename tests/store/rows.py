@@ -47,6 +47,7 @@ def values(tenant: uuid.UUID, user: uuid.UUID, role: uuid.UUID, permission: uuid
         "step_executions": {**run, "node_id": "n", "node_type": "formula"},
         "execution_queue": {**run, "workflow_id": workflow},
         "waits": {**run, "step_id": uuid.uuid4(), "node_id": "n", "kind": "timer", "due_at": EPOCH},
+        "signals": {**run, "step_id": uuid.uuid4(), "resolution": "{}"},
         "start_keys": {**run, "kind": "idempotency", "key": name},
         "outbox": {**mine, "kind": "k"},
         "request_idempotency": {

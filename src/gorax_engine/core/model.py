@@ -23,12 +23,16 @@ SECOND: Final[Micros] = 1_000_000
 
 
 class NodeKind(StrEnum):
-    """What the engine may do with a node: TRIGGER, CONTROL and PURE run inline; TASK runs as a task of its own."""
+    """What the engine may do with a node: TRIGGER, CONTROL and PURE run inline; TASK runs as a task of its own.
+
+    WALK is for the types that `core.walk` itself carries out: scopes and joins.
+    """
 
     TRIGGER = "trigger"
     CONTROL = "control"
     PURE = "pure"
     TASK = "task"
+    WALK = "walk"
 
 
 class OnError(StrEnum):
@@ -88,12 +92,16 @@ class NodeSpec:
     `expression` (compiled, reaches the node unevaluated), `path` (a template if it has one, else an expression),
     `bound_path` (the same, but reaches the node unevaluated),
     `literal` (code: never templated), `url` (templates in it are percent-encoded), `name` (an identifier, never
-    templated). Strings without it are templates. Any subschema may carry `"x-gorax-secrets": true`: `credentials.*`
+    templated), `credential` (the name of a credential; the node gets the credential itself, an object with `type` and
+    its fields). Strings without it are templates. Any subschema may carry `"x-gorax-secrets": true`: `credentials.*`
     may be used there; and `"x-gorax-locals": ["item"]`: names that the node itself gives to the expressions there.
     `x-gorax-message` replaces the sentence of a fault of that subschema; the formats `gorax-duration` and
     `gorax-instant` are known.
 
     `outcomes(config)` gives the labels that edges may name besides `error`; empty means that labels are decoration.
+    `main_outcome` is what an edge without a label stands for ("": any outcome); `unhandled` maps outcomes to the error
+    codes with which the step fails if no edge names them. `has_effects` says whether a task acts on the outside, so
+    that all it depends on must be durable before. `sees_roots` asks for `NodeContext.roots`.
     """
 
     name: str
@@ -104,6 +112,10 @@ class NodeSpec:
     retry: RetryPolicy = NO_RETRY
     title: str = ""
     description: str = ""
+    main_outcome: str = ""
+    unhandled: Mapping[str, str] = field(default_factory=dict)
+    has_effects: bool = True
+    sees_roots: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,11 +199,42 @@ class Failed(Struct, frozen=True, gc=False):
     error: StepError
 
 
-class Suspended(Struct, frozen=True, gc=False):
-    """The step waits for a moment and then completes with `output`; nothing is held in memory meanwhile."""
+class TaskWait(Struct, frozen=True, gc=False):
+    """The step waits for people: a human task is opened with this content (see `people.content.TaskContent`)."""
 
-    due_at: Instant
-    output: Json
+    content: Mapping[str, Json]
+
+
+class EventWait(Struct, frozen=True, gc=False):
+    """The step waits for an event of this name and, if one is given, this correlation key."""
+
+    name: str
+    correlation_key: str | None = None
+
+
+class ChildWait(Struct, frozen=True, gc=False):
+    """The step starts a run of another workflow (its id or name); if `is_sync` it waits for the end of it.
+
+    `output_mapping` is looked up in what the child gave. `abandon` lets the child go on when the step is cancelled.
+    """
+
+    workflow: str
+    input: Json
+    is_sync: bool = True
+    output_mapping: Mapping[str, Json] | None = None
+    abandon: bool = False
+
+
+class Suspended(Struct, frozen=True, gc=False):
+    """The step waits; nothing is held in memory meanwhile.
+
+    Without `wait` it waits for the moment `due_at`, and then completes with `output`. With `wait` it waits for that,
+    and fails with `timeout` at `due_at`, if there is one.
+    """
+
+    due_at: Instant | None = None
+    output: Json = None
+    wait: TaskWait | EventWait | ChildWait | None = None
 
 
 Outcome: TypeAlias = Completed | Failed | Suspended

@@ -17,8 +17,10 @@ from gorax_engine.core.model import (
     NO_RETRY,
     OUTSIDE_RETRY,
     SECOND,
+    ChildWait,
     Classification,
     Completed,
+    EventWait,
     Failed,
     Instant,
     Json,
@@ -30,6 +32,7 @@ from gorax_engine.core.model import (
     RetryStrategy,
     StepError,
     Suspended,
+    TaskWait,
 )
 
 __all__ = [
@@ -37,8 +40,10 @@ __all__ = [
     "OUTSIDE_RETRY",
     "SECOND",
     "BoundExpression",
+    "ChildWait",
     "Classification",
     "Completed",
+    "EventWait",
     "ExpressionError",
     "Failed",
     "Instant",
@@ -54,6 +59,7 @@ __all__ = [
     "StepError",
     "Suspended",
     "TaskNode",
+    "TaskWait",
 ]
 
 
@@ -62,7 +68,8 @@ class NodeContext(Struct, frozen=True, gc=False):
 
     `path` is the iteration path ("" at the top); `attempt` counts from 1; `now` is the recorded time of the event that
     enabled the step, so that an evaluation can be repeated; `idempotency_key` is the same for all attempts of a step;
-    `seed` feeds deterministic randomness; `trigger` is the trigger data of the run.
+    `seed` feeds deterministic randomness; `trigger` is the trigger data of the run. `roots` are what expressions of the
+    step see (`trigger`, `steps`, `env`, `vars`, loop variables), for types whose spec says `sees_roots`; else empty.
     """
 
     execution_id: str
@@ -75,6 +82,7 @@ class NodeContext(Struct, frozen=True, gc=False):
     idempotency_key: str
     seed: bytes
     trigger: Json
+    roots: Mapping[str, Json] = {}
 
 
 @runtime_checkable

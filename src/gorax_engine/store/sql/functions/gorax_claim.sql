@@ -41,16 +41,17 @@ BEGIN
         SELECT array_agg(s.execution_id) INTO v_ids
           FROM (
               SELECT q.execution_id FROM execution_queue q
-               WHERE q.owner IS NULL AND q.ready_at IS NOT NULL AND q.crashes >= 2 AND q.end_requested IS NULL
+               WHERE q.owner IS NULL AND q.ready_at IS NOT NULL AND NOT q.paused AND q.crashes >= 2 AND q.end_requested IS NULL
                ORDER BY q.ready_at LIMIT p_limit FOR UPDATE SKIP LOCKED
           ) s;
     ELSE
         WITH RECURSIVE ready AS (
             (SELECT q.tenant_id FROM execution_queue q
-              WHERE q.owner IS NULL AND q.ready_at IS NOT NULL ORDER BY q.tenant_id LIMIT 1)
+              WHERE q.owner IS NULL AND q.ready_at IS NOT NULL AND NOT q.paused ORDER BY q.tenant_id LIMIT 1)
             UNION ALL
             SELECT (SELECT q.tenant_id FROM execution_queue q
-                     WHERE q.owner IS NULL AND q.ready_at IS NOT NULL AND q.tenant_id > r.tenant_id
+                     WHERE q.owner IS NULL AND q.ready_at IS NOT NULL AND NOT q.paused
+                       AND q.tenant_id > r.tenant_id
                      ORDER BY q.tenant_id LIMIT 1)
               FROM ready r WHERE r.tenant_id IS NOT NULL
         )
@@ -92,7 +93,7 @@ BEGIN
              CROSS JOIN LATERAL (
                  SELECT q.execution_id, q.priority, q.ready_at
                    FROM execution_queue q
-                  WHERE q.tenant_id = t.tenant AND q.owner IS NULL AND q.ready_at IS NOT NULL
+                  WHERE q.tenant_id = t.tenant AND q.owner IS NULL AND q.ready_at IS NOT NULL AND NOT q.paused
                     AND (q.crashes < 2 OR q.end_requested IS NOT NULL)
                   ORDER BY q.priority DESC, q.ready_at, q.execution_id
                   LIMIT t.most

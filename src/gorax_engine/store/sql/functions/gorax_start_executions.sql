@@ -123,7 +123,7 @@ BEGIN
              AND NOT v_limited[s.ord]
              AND NOT EXISTS (
                  SELECT 1 FROM execution_queue q
-                  WHERE q.tenant_id = s.tenant AND q.owner IS NULL AND q.ready_at IS NOT NULL
+                  WHERE q.tenant_id = s.tenant AND q.owner IS NULL AND q.ready_at IS NOT NULL AND NOT q.paused
              )
       ) c ON c.ord = a.ord;
 

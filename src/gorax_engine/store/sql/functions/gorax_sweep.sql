@@ -23,7 +23,7 @@ BEGIN
     UPDATE execution_queue q SET ready_at = v_now, due_at = NULL
      WHERE q.execution_id = ANY (ARRAY(
          SELECT d.execution_id FROM execution_queue d
-          WHERE d.owner IS NULL AND d.ready_at IS NULL AND d.due_at <= v_now
+          WHERE d.owner IS NULL AND d.ready_at IS NULL AND NOT d.paused AND d.due_at <= v_now
           ORDER BY d.due_at LIMIT p_limit FOR UPDATE SKIP LOCKED
      ));
     GET DIAGNOSTICS timers = ROW_COUNT;
@@ -54,7 +54,7 @@ BEGIN
         PERFORM pg_notify('gorax_ready', '');
     END IF;
     UPDATE execution_queue q
-       SET end_requested = '{"kind": "timeout"}', wake_seq = q.wake_seq + 1, due_at = NULL,
+       SET end_requested = '{"kind": "timeout"}', paused = false, wake_seq = q.wake_seq + 1, due_at = NULL,
            ready_at = CASE WHEN q.owner IS NULL THEN coalesce(q.ready_at, v_now) ELSE q.ready_at END
      WHERE q.execution_id = ANY (ARRAY(
          SELECT d.execution_id FROM execution_queue d
@@ -72,10 +72,10 @@ BEGIN
 
     suspects := EXISTS (
         SELECT 1 FROM execution_queue q
-         WHERE q.owner IS NULL AND q.crashes >= 2 AND q.ready_at IS NOT NULL AND q.end_requested IS NULL
+         WHERE q.owner IS NULL AND q.crashes >= 2 AND q.ready_at IS NOT NULL AND NOT q.paused AND q.end_requested IS NULL
     );
 
     SELECT (extract(epoch FROM min(q.due_at)) * 1000000)::bigint INTO next_due_us
-      FROM execution_queue q WHERE q.owner IS NULL AND q.ready_at IS NULL AND q.due_at IS NOT NULL;
+      FROM execution_queue q WHERE q.owner IS NULL AND q.ready_at IS NULL AND NOT q.paused AND q.due_at IS NOT NULL;
 END
 $function$;
