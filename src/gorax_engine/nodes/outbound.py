@@ -95,7 +95,7 @@ class OutboundClient:
         # The policy never changes, and its verdict on a literal is asked for with each request.
         self._refusal: Refusal = lru_cache(4096)(policy.refusal)
         self._emit = emit
-        self._resolve = resolve or _system_resolver()
+        self._resolve = resolve or system_resolver()
         self._tls = tls
         self._session: aiohttp.ClientSession | None = None
         # The name that the request of the current task dials, for the gate: an allowed name may lead to any address.
@@ -305,7 +305,7 @@ class _JudgingResolver(AbstractResolver):
         """Nothing is held."""
 
 
-def _system_resolver() -> Resolve:
+def system_resolver() -> Resolve:
     """Return a resolver on the system's own, in threads of its own: slow names must not stall other thread work."""
     limiter: anyio.CapacityLimiter | None = None
 

@@ -15,6 +15,7 @@ from gorax_engine.core.config_template import compile_config
 from gorax_engine.core.expressions import Scope
 from gorax_engine.core.instants import parse_instant
 from gorax_engine.core.json_edge import encode
+from gorax_engine.core.validation import ConfigValidator
 from gorax_engine.nodes.api import (
     OUTSIDE_RETRY,
     SECOND,
@@ -59,12 +60,20 @@ async def serving(handler: Handler) -> AsyncIterator[str]:
 
 async def run(config: Mapping[str, Any], limits: OutboundLimits = NORMAL) -> Outcome:
     """Check the config by its schema, render it as the engine does, and run the node."""
-    jsonschema_rs.validate(dict(HttpRequest.spec.schema), config)
+    jsonschema_rs.validate(dict(HttpRequest.spec.schema), as_saved(config))
     rendered = compile_config(config, HttpRequest.spec.schema).render(Scope(ROOTS, NOW))
     async with OutboundClient(OutboundPolicy.read(["127.0.0.0/8"]), limits=limits) as client:
         outcome = await HttpRequest(client).run(rendered, CONTEXT)
     encode(dict(outcome.error.details) if isinstance(outcome, Failed) else outcome.output)  # it can be stored
     return outcome
+
+
+def as_saved(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the config with the name of its credential in place of what the engine gives to the node."""
+    auth = config.get("auth")
+    if not isinstance(auth, dict) or not isinstance(auth.get("credential"), dict):
+        return config
+    return {**config, "auth": {**auth, "credential": auth["credential"]["name"]}}
 
 
 async def sent(config: Mapping[str, Any], path: str = "/") -> dict[str, Any]:
@@ -182,6 +191,57 @@ async def test_bodies(config: dict[str, Any], body: bytes, content_type: str) ->
 async def test_auth(auth: dict[str, Any], header: str, value: str) -> None:
     seen = await sent({"auth": auth, "headers": {"authorization": "old"}})
     assert seen["headers"].getall(header) == [value]
+
+
+BASIC = {"name": "c", "type": "basic_auth", "username": "u", "password": "p"}
+BEARER = {"name": "c", "type": "bearer_token", "token": "t"}
+API_KEY = {"name": "c", "type": "api_key", "key": "k"}
+OAUTH = {"name": "c", "type": "oauth2", "client_id": "i", "client_secret": "s", "access_token": "a"}
+
+
+@pytest.mark.parametrize(
+    ("auth", "header", "value"),
+    [
+        ({"credential": BASIC}, "Authorization", "Basic dTpw"),
+        ({"credential": BEARER}, "Authorization", "Bearer t"),
+        ({"credential": OAUTH}, "Authorization", "Bearer a"),
+        ({"credential": API_KEY}, "X-API-Key", "k"),
+        ({"credential": {**API_KEY, "header": "X-Own"}}, "X-Own", "k"),
+        ({"credential": {**API_KEY, "header": "X-Own"}, "header": "X-Asked"}, "X-Asked", "k"),
+    ],
+)
+async def test_auth_by_a_credential(auth: dict[str, Any], header: str, value: str) -> None:
+    seen = await sent({"auth": auth, "headers": {"authorization": "old", "x-api-key": "old"}})
+    assert seen["headers"].getall(header) == [value]
+
+
+async def test_an_api_key_of_a_credential_in_the_query() -> None:
+    assert (await sent({"auth": {"credential": {**API_KEY, "query": "key"}}}))["path"] == "/?key=k"
+    assert (await sent({"auth": {"credential": {**API_KEY, "header": "X-Own"}, "query": "q"}}))["path"] == "/?q=k"
+
+
+@pytest.mark.parametrize(
+    "credential",
+    [
+        {"name": "mine", "type": "database_postgres", "token": "s3cret"},
+        {"name": "mine", "type": "bearer_token", "key": "s3cret"},
+        {"name": "mine", "type": "oauth2", "client_secret": "s3cret"},
+        {"name": "mine", "type": "api_key", "key": 5},
+        "mine",
+    ],
+)
+async def test_a_credential_that_proves_nothing(credential: Any) -> None:
+    async with OutboundClient(OutboundPolicy()) as client:
+        config = {"url": "http://127.0.0.1:9/", "auth": {"credential": credential}}
+        error = failure(await HttpRequest(client).run(config, CONTEXT))
+    assert (error.code, error.classification) == ("unusable_credential", Classification.PERMANENT)
+    assert "s3cret" not in error.message
+
+
+def test_a_credential_is_a_name_on_save() -> None:
+    validator = ConfigValidator(HttpRequest.spec.schema)
+    assert list(validator.faults({"url": "https://x.example", "auth": {"credential": "stripe"}}, ())) == []
+    assert list(validator.faults({"url": "https://x.example", "auth": {"credential": ""}}, ()))
 
 
 async def test_auth_by_query_and_none() -> None:
@@ -394,6 +454,26 @@ async def test_pages_by_cursor() -> None:
         ("/list?x=%2F&page=2", "e1:charge::page-2"),
         ("/list?x=%2F&page=3", "e1:charge::page-3"),
     ]
+
+
+async def test_a_key_in_the_query_is_sent_to_the_next_pages_of_its_origin_only() -> None:
+    seen: list[str] = []
+
+    async def elsewhere(request: web.Request) -> web.StreamResponse:
+        seen.append(request.raw_path)
+        return web.json_response({"items": []})
+
+    async with serving(elsewhere) as other:
+
+        async def handler(request: web.Request) -> web.StreamResponse:
+            seen.append(request.raw_path)
+            return web.json_response({"items": [], "next": "/two?x=1" if request.path == "/" else other + "/three"})
+
+        async with serving(handler) as base:
+            paging = {"items": "response.body.items", "next": "response.body.next"}
+            auth = {"api_key": {"key": "k", "query": "key"}}
+            assert output(await run({"url": base, "auth": auth, "pagination": paging}))["pages"] == 3
+    assert seen == ["/?key=k", "/two?x=1&key=k", "/three"]
 
 
 async def test_max_pages_stops() -> None:

@@ -28,6 +28,7 @@ from gorax_engine.nodes.api import (
     Outcome,
     StepError,
 )
+from gorax_engine.nodes.credentials import given_credential, secret_field
 from gorax_engine.nodes.http_content import NotJson, first_values, form_values, header, read_content, write_content
 from gorax_engine.nodes.outbound import Answer, OutboundClient
 from gorax_engine.nodes.outbound_errors import OutboundError
@@ -37,6 +38,7 @@ from gorax_engine.nodes.tasks.http_request_schema import SCHEMA
 MAX_PAGES: Final = 1_000
 """How many pages are asked for where the config sets no limit; more fail the step, since data would be missing."""
 
+_CREDENTIAL_TYPES: Final = ("basic_auth", "bearer_token", "api_key", "oauth2")
 _RANGE: Final = re.compile(r"([1-5][0-9]{2})(?:\s*-\s*([1-5][0-9]{2}))?")
 _MISSING: Final = "missing_path"
 
@@ -95,6 +97,8 @@ class HttpRequest:
         items: list[Json] = []
         size = 0
         first = call
+        proof: dict[str, Json] = {}
+        _authenticate(_object("auth", config.get("auth")), {}, proof)
         for number in range(1, most + 1):
             page = await self._exchange(call, config, context)
             size += page.size
@@ -105,7 +109,7 @@ class HttpRequest:
             following = _next_url(settings, page, first.url)
             if following is None or number == asked:
                 return {**page.response, "body": items, "pages": number}
-            call = _next_call(first, following, number + 1, context.idempotency_key)
+            call = _next_call(first, following, number + 1, context.idempotency_key, proof)
         raise _Failure("too_many_pages", f"There are more than {MAX_PAGES} pages; set `pagination.max_pages`.")
 
 
@@ -186,7 +190,10 @@ def _headers(value: Json) -> dict[str, str]:
 
 
 def _authenticate(auth: Mapping[str, Json], headers: dict[str, str], query: dict[str, Json]) -> None:
-    """Add the proof of identity, from `{type, username, ...}` (Gorax) or `{basic: {...}}`."""
+    """Add the proof of identity, from `{credential}`, `{basic: {...}}` or `{type, username, ...}` (Gorax)."""
+    if "credential" in auth:
+        _authenticate(_credential_auth(auth), headers, query)
+        return
     kind = auth.get("type") or next((kind for kind in ("basic", "bearer", "api_key") if kind in auth), "none")
     nested = auth.get(kind)
     values = nested if isinstance(nested, dict) else auth
@@ -205,6 +212,24 @@ def _authenticate(auth: Mapping[str, Json], headers: dict[str, str], query: dict
             _set(headers, _text("auth.header", values.get("header", "X-API-Key")), secret)
     elif kind != "none":
         raise _Failure("type_error", "`auth.type` must be none, basic, bearer or api_key.")
+
+
+def _credential_auth(auth: Mapping[str, Json]) -> Mapping[str, Json]:
+    """Return what `auth` would be with the fields of its credential written out."""
+    credential = given_credential(auth["credential"], _CREDENTIAL_TYPES)
+    match credential["type"]:
+        case "basic_auth":
+            user = credential.get("username", "")
+            return {"basic": {"username": user, "password": credential.get("password", "")}}
+        case "bearer_token":
+            return {"bearer": {"token": secret_field(credential, "token")}}
+        case "oauth2":
+            return {"bearer": {"token": secret_field(credential, "access_token")}}
+        case _:
+            # Where the key goes may be said by the workflow; the credential knows it else.
+            places = auth if "header" in auth or "query" in auth else credential
+            place = {name: places[name] for name in ("header", "query") if places.get(name) is not None}
+            return {"api_key": {"key": secret_field(credential, "key", "api_key"), **place}}
 
 
 def _set(headers: dict[str, str], name: str, value: str) -> None:
@@ -298,10 +323,17 @@ def _replace_parameter(url: str, name: str, value: Json) -> str:
     return _with_query(base + ("?" + "&".join(kept) if kept else ""), {name: value})
 
 
-def _next_call(first: Call, url: str, number: int, key: str) -> Call:
-    """Return the request for another page. Each page is a request of its own, so that each has its own key."""
+def _next_call(first: Call, url: str, number: int, key: str, proof: Mapping[str, Json]) -> Call:
+    """Return the request for another page. Each page is a request of its own, so that each has its own key.
+
+    `proof` are the query parameters of `auth`, which links to the next page mostly leave out.
+    """
     headers = dict(first.headers)
     if headers.get("Idempotency-Key") == key:
         headers["Idempotency-Key"] = f"{key}:page-{number}"
     call = replace(first, url=url, headers=headers)
-    return call if origin(parse_url(url)) == origin(parse_url(first.url)) else without_secrets(call)
+    if origin(parse_url(url)) != origin(parse_url(first.url)):
+        return without_secrets(call)
+    for name, secret in proof.items():
+        call = replace(call, url=_replace_parameter(call.url, name, secret))
+    return call

@@ -39,13 +39,15 @@ _AUTH: Final[Json] = {
             "additionalProperties": False,
         },
         "credential": {
-            "not": {},
-            "description": "Comes in a later release.",
-            "x-gorax-message": "There is no vault for credentials in this release: it comes in a later one.",
+            "type": "string",
+            "x-gorax": "credential",
+            "minLength": 1,
+            "description": "A credential: basic_auth, bearer_token, api_key (with `header` or `query`) or oauth2.",
         },
     },
     "additionalProperties": False,
-    "description": "Proof of identity: {basic: {username, password}}, {bearer: {token}} or {api_key: {key, header}}.",
+    "description": "Proof of identity: {credential: name}, or {basic: {username, password}}, {bearer: {token}} "
+    "or {api_key: {key, header}}.",
 }
 
 _PAGINATION: Final[Json] = {
