@@ -26,8 +26,10 @@ from gorax_engine.engine.plans import Plans
 from gorax_engine.engine.registration import WorkerOptions
 from gorax_engine.engine.worker import Worker
 from gorax_engine.errors import ConfigurationError, GoraxError
+from gorax_engine.nodes.api import PluginResources
 from gorax_engine.nodes.egress import OutboundPolicy
 from gorax_engine.nodes.outbound import OutboundClient
+from gorax_engine.nodes.plugins import open_plugins
 from gorax_engine.nodes.registry import NodeRegistry, builtin_nodes
 from gorax_engine.nodes.tasks.http_request import HttpRequest
 from gorax_engine.ops.duties import maintenance_duties
@@ -131,7 +133,9 @@ async def open_engine(
         database = await stack.enter_async_context(open_database(settings.database))
         policy = OutboundPolicy.read(allow=settings.outbound.allow, deny=settings.outbound.deny)
         outbound = await stack.enter_async_context(OutboundClient(policy, emit=telemetry.emit))
-        registry = NodeRegistry(builtin_nodes([HttpRequest(outbound), *nodes]))
+        plugins = await stack.enter_async_context(open_plugins(settings.nodes.plugins, PluginResources(outbound)))
+        added = [node for plugin in plugins for node in plugin.nodes]
+        registry = NodeRegistry([*builtin_nodes([HttpRequest(outbound), *nodes]), *added])
         completions = Completions(database)
         dsn, role = settings.database.for_worker()
         starts, reads, duties = [await stack.enter_async_context(open_session(dsn, role)) for _ in range(3)]

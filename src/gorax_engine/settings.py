@@ -167,6 +167,12 @@ class WorkerSettings(_Section):
         return self
 
 
+class NodesSettings(_Section):
+    """Which packages may add node types: distribution names. Others are not even imported."""
+
+    plugins: Names = ()
+
+
 class OutboundSettings(_Section):
     """Which hosts nodes may call. Private ranges are denied unless `allow` lists them; `deny` wins over `allow`."""
 
@@ -195,6 +201,7 @@ class Settings(_Section):
     server: ServerSettings = ServerSettings()
     management: ManagementSettings = ManagementSettings()
     worker: WorkerSettings = WorkerSettings()
+    nodes: NodesSettings = NodesSettings()
     outbound: OutboundSettings = OutboundSettings()
     log: LogSettings = LogSettings()
     state_dir: Path = Path(".gorax")

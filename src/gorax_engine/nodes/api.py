@@ -5,9 +5,13 @@ must not wait), `run` for the kind task (runs as a task of its own, may wait). I
 annotates with `x-gorax: expression` arrives as a `BoundExpression`; everything else is rendered already.
 
 Timeouts, retries, error edges and the recording of results are the engine's affair.
+
+What stands here is kept: names are added, never changed or taken away, as long as plug-ins register in the group
+`gorax_engine.nodes`. What would break them comes with a group of another name.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from msgspec import Struct
@@ -34,25 +38,32 @@ from gorax_engine.core.model import (
     Suspended,
     TaskWait,
 )
+from gorax_engine.nodes.outbound_errors import OutboundError
+from gorax_engine.nodes.outbound_request import Call
 
 __all__ = [
     "NO_RETRY",
     "OUTSIDE_RETRY",
     "SECOND",
     "BoundExpression",
+    "Call",
     "ChildWait",
     "Classification",
     "Completed",
     "EventWait",
     "ExpressionError",
     "Failed",
+    "HttpAnswer",
+    "HttpClient",
     "Instant",
     "Json",
     "Micros",
     "NodeContext",
     "NodeKind",
     "NodeSpec",
+    "OutboundError",
     "Outcome",
+    "PluginResources",
     "PureNode",
     "RetryPolicy",
     "RetryStrategy",
@@ -107,3 +118,30 @@ class TaskNode(Protocol):
 
     async def run(self, config: Mapping[str, Json], context: NodeContext) -> Outcome:
         """Return the outcome; exceptions other than cancellation become `Failed` in the engine."""
+
+
+class HttpAnswer(Protocol):
+    """One HTTP response, inflated. `headers` have lower case names in the order of the wire; `url` is the last one."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]: ...
+    @property
+    def body(self) -> bytes: ...
+    @property
+    def url(self) -> str: ...
+
+
+class HttpClient(Protocol):
+    """The engine's HTTP client: it reaches what `outbound.allow` and `outbound.deny` let it reach, and nothing else."""
+
+    async def send(self, call: Call) -> HttpAnswer:
+        """Carry out one call. Any status is an answer; raises OutboundError, whose `step_error()` fails a step well."""
+
+
+@dataclass(frozen=True, slots=True)
+class PluginResources:
+    """What the engine lends to the node types of a plug-in. It works while the daemon runs, not before."""
+
+    http: HttpClient

@@ -1,0 +1,1 @@
+"""Node types for gorax-engine: an example of a plug-in."""
