@@ -1,0 +1,124 @@
+"""One child as the parent sees it: it is started, asked one thing at a time, and killed when it isn't needed."""
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from subprocess import DEVNULL, PIPE
+from typing import Final, Self
+
+import anyio
+import anyio.abc
+
+from gorax_engine.nodes.sandbox import child
+
+START_TIMEOUT: Final = 20.0
+"""Seconds: far more than a child needs on a busy machine."""
+CLOSE_TIMEOUT: Final = 10.0
+
+_PROGRAM: Final = "import sys; sys.path[:0] = sys.argv[2:]; from gorax_engine.nodes.sandbox.child import main; main()"
+_CHUNK: Final = 1 << 20
+
+
+class ChildDied(Exception):
+    """The child is gone, or doesn't keep to the protocol."""
+
+
+class Child:
+    """A running child. `missing` names the guards that its system doesn't have, `calls` and `busy` count its work."""
+
+    def __init__(self, process: anyio.abc.Process) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._process = process
+        self._in = process.stdin
+        self._out = process.stdout
+        self.missing: tuple[str, ...] = ()
+        self.calls = 0
+        self.busy = 0.0
+        self.first_peak = 0
+        self.peak = 0
+        self.idle_since = 0.0
+
+    @classmethod
+    async def start(cls, heap: int) -> Self:
+        """Start a child for scripts of at most `heap` bytes. Raises ChildDied and OSError."""
+        command = [sys.executable, "-I", "-S", "-B", "-c", _PROGRAM, str(heap), *_import_roots()]
+        process = await anyio.open_process(
+            command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, cwd="/", env={}, start_new_session=True
+        )
+        self = cls(process)
+        try:
+            with anyio.fail_after(START_TIMEOUT):
+                kind, payload = await self._receive(4096)
+            if kind != child.READY:
+                raise ChildDied
+        except BaseException as error:
+            self.kill()
+            await self.close()
+            if isinstance(error, TimeoutError):
+                raise ChildDied from None
+            raise
+        self.missing = tuple(payload.decode("ascii", "replace").split())
+        self.first_peak = self.peak
+        return self
+
+    @property
+    def pid(self) -> int:
+        """The id of the process."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process was alive when it was last heard of."""
+        return self._process.returncode is None
+
+    async def ask(self, request: bytes, most: int) -> tuple[bytes, bytes]:
+        """Send a request, and return the kind and the payload, of at most `most` bytes, of the reply.
+
+        Raises ChildDied. After that, and after cancellation, the child is of no more use.
+        """
+        self.calls += 1
+        try:
+            await self._in.send(request)
+        except (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError):
+            raise ChildDied from None
+        return await self._receive(most)
+
+    def kill(self) -> None:
+        """Kill the process, if there still is one."""
+        try:
+            self._process.kill()
+        except ProcessLookupError:
+            pass
+
+    async def close(self) -> None:
+        """Wait until the process is gone, and close the pipes to it. Not to be cancelled: it would leave a zombie."""
+        with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSE_TIMEOUT):
+            await self._process.aclose()
+
+    async def _receive(self, most: int) -> tuple[bytes, bytes]:
+        buffer = bytearray()
+        await self._fill(buffer, child.REPLY.size)
+        kind, size, self.peak = child.REPLY.unpack_from(buffer)
+        if size > most:
+            raise ChildDied
+        await self._fill(buffer, child.REPLY.size + size)
+        if len(buffer) != child.REPLY.size + size:
+            raise ChildDied
+        return kind, bytes(memoryview(buffer)[child.REPLY.size :])
+
+    async def _fill(self, buffer: bytearray, size: int) -> None:
+        while len(buffer) < size:
+            try:
+                buffer += await self._out.receive(_CHUNK)
+            except (OSError, anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
+                raise ChildDied from None
+
+
+def _import_roots() -> list[str]:
+    """Return the folders that a child imports from, besides the standard library."""
+    engine = find_spec("_quickjs")
+    if engine is None or engine.origin is None:
+        raise ChildDied
+    roots = (str(Path(__file__).parents[3]), str(Path(engine.origin).parent))
+    return list(dict.fromkeys(roots))
