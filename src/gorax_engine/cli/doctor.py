@@ -11,10 +11,11 @@ import anyio
 import click
 
 from gorax_engine.cli import exits
+from gorax_engine.cli.node import loaded_plugins
 from gorax_engine.cli.output import print_json, print_table
 from gorax_engine.cli.session import Command, Session, pass_session
 from gorax_engine.errors import ConfigurationError, GoraxError
-from gorax_engine.settings import DatabaseSettings
+from gorax_engine.settings import DatabaseSettings, Settings
 from gorax_engine.store.doctor import Facts, examine
 
 CLOCK_TOLERANCE: Final = 1.0
@@ -62,7 +63,7 @@ async def diagnose(session: Session) -> list[Check]:
         }
     except ConfigurationError as error:
         return [Check("settings", Verdict.FAILED, error.message)]
-    checks = [Check("settings", Verdict.OK, "The settings are well-formed.")]
+    checks = [Check("settings", Verdict.OK, "The settings are well-formed."), *_plugins(session.settings())]
     facts: dict[str, Facts] = {}
     for purpose, (dsn, role) in targets.items():
         try:
@@ -70,6 +71,22 @@ async def diagnose(session: Session) -> list[Check]:
         except GoraxError as error:
             checks.append(Check(f"connection.{purpose}", Verdict.FAILED, error.message))
     return checks + list(judge(facts, database))
+
+
+def _plugins(settings: Settings) -> Iterator[Check]:
+    """Load the plug-ins as the daemon would; a package that is installed and not allowed is only told of."""
+    from gorax_engine.nodes.plugins import installed_plugins
+
+    try:
+        plugins = loaded_plugins(settings)
+    except ConfigurationError as error:
+        yield Check("plugins", Verdict.FAILED, error.message)
+        return
+    for plugin in plugins:
+        names = ", ".join(node.spec.name for node in plugin.nodes)
+        yield Check(f"plugin.{plugin.package}", Verdict.OK, f"Version {plugin.version} adds {names}.")
+    for package in sorted(installed_plugins().keys() - {plugin.package for plugin in plugins}):
+        yield Check(f"plugin.{package}", Verdict.OK, "Installed, but not in nodes.plugins: it is not loaded.")
 
 
 def judge(facts: Mapping[str, Facts], database: DatabaseSettings) -> Iterator[Check]:

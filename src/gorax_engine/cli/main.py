@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "run": Entry("gorax_engine.cli.run", "Start a workflow, by name, id or file."),
     "workflow": Entry("gorax_engine.cli.workflow", "List, show, validate, apply and publish workflows."),
     "execution": Entry("gorax_engine.cli.execution", "List, show, watch, explain and cancel executions."),
+    "node": Entry("gorax_engine.cli.node", "List and describe node types, with those of plug-ins."),
     "tenant": Entry("gorax_engine.cli.tenant", "Create and list tenants (needs the owner's DSN)."),
 }
 
