@@ -16,7 +16,10 @@ from typing import Any, Final
 from gorax_engine.nodes.sandbox import guards
 
 REQUEST: Final = Struct("!IIdIQ")
-"""Bytes of the script and of its data, its time in seconds, the most bytes of its result, its memory in bytes."""
+"""Bytes of the script and of its context, its time in seconds, the most bytes of its result, its memory in bytes.
+
+Both follow. The context is lines of JSON: first a list of names, then the value of each.
+"""
 REPLY: Final = Struct("!cIQ")
 """Kind, bytes of the payload, the most memory that the child has held so far, in bytes."""
 READY: Final = b"r"
@@ -28,6 +31,7 @@ FAULT: Final = b"f"
 
 JS_STACK: Final = 4 << 20
 """About 2,000 calls deep."""
+SPARE_MEMORY: Final = 4 << 20
 
 _STDIN: Final = 0
 _STDOUT: Final = 1
@@ -44,19 +48,24 @@ def main() -> None:
     time.tzset()
     import _quickjs as engine  # type: ignore[import-not-found]  # it has no types, and only children have it
 
-    with open(f"{os.path.dirname(__file__)}/prelude.js", encoding="utf-8") as file:  # noqa: PTH120, PTH123: see guards
-        prelude = file.read()
+    prelude, explain = _source("prelude.js"), f"({_source('explain.js')})"
     prepared = _prepare(engine, prelude)
     missing = guards.give_up(int(sys.argv[1]))
     _write(READY, " ".join(missing).encode())
     while head := _read(REQUEST.size):
-        script_size, data_size, seconds, most, memory = REQUEST.unpack(head)
-        script, data = _read(script_size).decode(), _read(data_size).decode()
-        kind, payload = _run(engine, prepared, (script, data), seconds, most, memory)
+        script_size, context_size, seconds, most, memory = REQUEST.unpack(head)
+        arguments = [_read(script_size).decode(), *_read(context_size).decode().split("\n")]
+        kind, payload = _run(engine, prepared, explain, arguments, seconds, most, memory)
         _write(kind, payload)
         # Dropped before the next is made, so that two are never held; and both while the parent is busy elsewhere.
-        del prepared, script, data, payload
+        del prepared, arguments, payload
         prepared = _prepare(engine, prelude)
+
+
+def _source(name: str) -> str:
+    folder = os.path.dirname(__file__)  # noqa: PTH120 - as in guards, no pathlib
+    with open(f"{folder}/{name}", encoding="utf-8") as file:  # noqa: PTH123
+        return file.read()
 
 
 def _prepare(engine: Any, prelude: str) -> tuple[Any, Any]:
@@ -66,26 +75,30 @@ def _prepare(engine: Any, prelude: str) -> tuple[Any, Any]:
 
 
 def _run(
-    engine: Any, prepared: tuple[Any, Any], script: tuple[str, str], seconds: float, most: int, memory: int
+    engine: Any, prepared: tuple[Any, Any], explain: str, arguments: list[str], seconds: float, most: int, memory: int
 ) -> tuple[bytes, bytes]:
     """Return the kind and payload of the reply."""
     context, start = prepared
     until = time.process_time() + seconds
 
-    def call(function: Callable[..., Any], *arguments: object) -> Any:
+    def call(function: Callable[..., Any], *given: object) -> Any:
         # The engine's clock counts from each call on; a chain of promises is many.
         left = until - time.process_time()
         if left <= 0:
             raise _Expired
         context.set_time_limit(left)
-        return function(*arguments)
+        return function(*given)
 
     context.set_memory_limit(memory)
     try:
-        poll = call(start, *script)
+        poll = call(start, *arguments)
         while not (text := call(poll, most)):
             if not call(context.execute_pending_job):
                 return _fault("unsettled")
+        if text == "x":
+            # A script that failed with its memory full may yet say why.
+            context.set_memory_limit(memory + SPARE_MEMORY)
+            text = "f" + call(poll, most, call(context.eval, explain))
     except _Expired:
         return _fault("timeout")
     except engine.StackOverflow:
@@ -93,9 +106,9 @@ def _run(
     except (engine.JSException, MemoryError) as error:
         return _fault(_kind(error))
     payload = text[1:].encode("utf-8", "replace")
-    if text[0] == "v":
-        return (VALUE, payload) if len(payload) <= most else _fault("output")
-    return FAULT, payload
+    if text[0] == "f":
+        return FAULT, payload
+    return (VALUE, payload) if text[0] == "v" and len(payload) <= most else _fault("output")
 
 
 def _kind(error: Exception) -> str:

@@ -11,9 +11,10 @@ from gorax_engine.nodes.api import Classification, Json, StepError
 MAX_MESSAGE: Final = 2_000
 """Characters of a script's own message that are kept."""
 
-# A frame of the script itself: the body stands from the third line of the function that the engine makes of it.
+# The body stands from the third line of the function that the engine makes of it; `prelude.js` calls that.
 _FRAME: Final = re.compile(r"\(<input>:([0-9]{1,9})")
 _SYNTAX: Final = re.compile(r"at <input>:([0-9]{1,9})")
+_CALLER: Final = "at $script ("
 _LINES_BEFORE: Final = 2
 
 
@@ -96,7 +97,7 @@ def unavailable(reason: str) -> StepError:
 
 
 def _position(fault: Fault) -> Mapping[str, Json]:
-    found = (_SYNTAX if fault.kind == "syntax" else _FRAME).search(fault.stack)
+    found = (_SYNTAX if fault.kind == "syntax" else _FRAME).search(fault.stack.partition(_CALLER)[0])
     line = int(found[1]) - _LINES_BEFORE if found else 0
     return {"line": line} if line > 0 else {}
 

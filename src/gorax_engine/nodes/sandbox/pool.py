@@ -7,7 +7,7 @@ whose child had died before it was asked is run again, in a new one.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import anyio
 import anyio.abc
@@ -15,7 +15,7 @@ import msgspec
 
 from gorax_engine.core.json_edge import JsonLimits, parse
 from gorax_engine.errors import GoraxError
-from gorax_engine.nodes.api import Json
+from gorax_engine.nodes.api import Json, StepError
 from gorax_engine.nodes.sandbox import child
 from gorax_engine.nodes.sandbox.faults import (
     Fault,
@@ -100,15 +100,10 @@ class Sandbox:
         await self._tasks.__aexit__(kind, error, trace)
         self._tasks = None
 
-    @property
-    def pids(self) -> frozenset[int]:
-        """The processes of this pool, those that are about to end included."""
-        return frozenset(each.pid for each in self._children)
-
     async def run(self, script: Script) -> Json:
         """Run a script and return its value. Raises ScriptFailed."""
         memory = min(script.memory, self.options.heap)
-        data = _encode(script.context)
+        data = b"\n".join([_encode(list(script.context)), *map(_encode, script.context.values())])
         if len(data) > self.options.max_input:
             raise ScriptFailed(too_large(self.options.max_input))
         body = script.body.encode("utf-8", "replace")
@@ -125,7 +120,7 @@ class Sandbox:
                 raise ScriptFailed(not_json(error.message)) from None
         raise ScriptFailed(self._explain(payload, script.seconds, memory))
 
-    def _explain(self, payload: bytes, seconds: float, memory: int) -> Any:
+    def _explain(self, payload: bytes, seconds: float, memory: int) -> StepError:
         try:
             fault = msgspec.json.decode(payload, type=Fault)
         except msgspec.DecodeError:

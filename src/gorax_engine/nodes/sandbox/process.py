@@ -1,6 +1,7 @@
 """One child as the parent sees it: it is started, asked one thing at a time, and killed when it isn't needed."""
 
 import sys
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
@@ -86,10 +87,8 @@ class Child:
 
     def kill(self) -> None:
         """Kill the process, if there still is one."""
-        try:
+        with suppress(ProcessLookupError):
             self._process.kill()
-        except ProcessLookupError:
-            pass
 
     async def close(self) -> None:
         """Wait until the process is gone, and close the pipes to it. Not to be cancelled: it would leave a zombie."""

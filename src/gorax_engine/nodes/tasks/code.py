@@ -102,5 +102,5 @@ def parse_size(value: Json) -> int:
 def _context(config: Mapping[str, Json], context: NodeContext) -> Mapping[str, Json]:
     """Return what the script sees: the roots of expressions, but for secrets, and its input."""
     roots = {name: value for name, value in context.roots.items() if name != "credentials"}
-    empty: dict[str, Json] = dict.fromkeys(_ROOTS, {})
+    empty: dict[str, Json] = {name: {} for name in _ROOTS}
     return {**empty, "trigger": context.trigger, **roots, "input": config.get("input")}
