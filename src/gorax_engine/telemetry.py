@@ -106,6 +106,13 @@ class OutboundRequest(Struct, frozen=True, gc=False):
     status_class: str
 
 
+class VaultOperation(Struct, frozen=True, gc=False):
+    """The vault did something (create, read, update, delete) to one credential; `result` is ok, or the error's code."""
+
+    operation: str
+    result: str
+
+
 class DatabaseError(Struct, frozen=True, gc=False):
     """A statement failed; `sqlstate_class` is the first two characters of its SQLSTATE."""
 
@@ -125,6 +132,7 @@ TelemetryEvent: TypeAlias = (
     | WebhookHandled
     | NotifyReceived
     | OutboundRequest
+    | VaultOperation
     | DatabaseError
 )
 

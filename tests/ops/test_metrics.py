@@ -22,6 +22,7 @@ from gorax_engine.telemetry import (
     StepFinished,
     StepRetried,
     TelemetryEvent,
+    VaultOperation,
     WebhookHandled,
 )
 
@@ -48,6 +49,7 @@ CASES: list[tuple[TelemetryEvent, str]] = [
     (WebhookHandled("too_large", 0.5), "gorax_webhook_accept_seconds_count 0.0"),
     (NotifyReceived(), "gorax_notify_received_total 1.0"),
     (OutboundRequest("2xx"), 'gorax_outbound_requests_total{class="2xx"} 1.0'),
+    (VaultOperation("read", "ok"), 'gorax_vault_operations_total{operation="read",result="ok"} 1.0'),
     (DatabaseError("40"), 'gorax_db_errors_total{sqlstate_class="40"} 1.0'),
 ]
 

@@ -28,6 +28,7 @@ from gorax_engine.telemetry import (
     StepFinished,
     StepRetried,
     TelemetryEvent,
+    VaultOperation,
     WebhookHandled,
 )
 
@@ -71,6 +72,7 @@ class Metrics:
         )
         self._notified = Counter("gorax_notify_received", "Notifications from Postgres", registry=keep)
         self._outbound = Counter("gorax_outbound_requests", "Calls of nodes to the outside", ["class"], registry=keep)
+        self._vault = Counter("gorax_vault_operations", "Acts on credentials", ["operation", "result"], registry=keep)
         self._db_errors = Counter("gorax_db_errors", "Statements that failed", ["sqlstate_class"], registry=keep)
         info = Info("gorax_worker", "This process", registry=keep)
         info.info({"version": version, "worker": worker})
@@ -133,6 +135,8 @@ class Metrics:
                 self._notified.inc(count)
             case OutboundRequest(status_class):
                 self._outbound.labels(status_class).inc()
+            case VaultOperation(operation, result):
+                self._vault.labels(operation, result).inc()
             case DatabaseError(sqlstate_class):
                 self._db_errors.labels(sqlstate_class).inc()
             case _:
