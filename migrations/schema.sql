@@ -126,9 +126,13 @@ CREATE TABLE credential_access_log (
     success boolean DEFAULT true NOT NULL,
     error_message text,
     accessed_at timestamp with time zone DEFAULT now() NOT NULL,
+    credential_name character varying(255),
+    execution_id uuid,
+    node_id character varying(255),
     CONSTRAINT credential_access_log_pkey PRIMARY KEY (id),
     CONSTRAINT credential_access_log_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenants(id) ON DELETE CASCADE
 );
+CREATE INDEX credential_access_log_page ON public.credential_access_log USING btree (tenant_id, credential_id, accessed_at DESC, id DESC);
 CREATE INDEX idx_credential_access_log_accessed_at ON public.credential_access_log USING btree (accessed_at DESC);
 CREATE INDEX idx_credential_access_log_credential_id ON public.credential_access_log USING btree (credential_id);
 CREATE INDEX idx_credential_access_log_tenant_id ON public.credential_access_log USING btree (tenant_id);
@@ -182,6 +186,8 @@ CREATE TABLE credentials (
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
     last_used_at timestamp with time zone,
+    version integer DEFAULT 1 NOT NULL,
+    revision integer DEFAULT 1 NOT NULL,
     CONSTRAINT chk_credentials_status CHECK (((status)::text = ANY ((ARRAY['active'::character varying, 'inactive'::character varying, 'revoked'::character varying])::text[]))),
     CONSTRAINT credentials_pkey PRIMARY KEY (id),
     CONSTRAINT credentials_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenants(id) ON DELETE CASCADE,
@@ -198,8 +204,76 @@ CREATE POLICY owner_access ON credentials FOR ALL TO OWNER USING true WITH CHECK
 CREATE POLICY tenant_isolation_credentials ON credentials FOR ALL TO gorax_app, gorax_readonly USING (tenant_id = (NULLIF(current_setting('app.current_tenant_id'::text, true), ''::text))::uuid) WITH CHECK (tenant_id = (NULLIF(current_setting('app.current_tenant_id'::text, true), ''::text))::uuid);
 CREATE POLICY worker_access ON credentials FOR ALL TO gorax_worker USING true WITH CHECK true;
 GRANT DELETE, INSERT, SELECT, UPDATE ON credentials TO gorax_app;
-GRANT SELECT (id, tenant_id, name, type, description, status, kms_key_id, metadata, expires_at, created_by, created_at, updated_at, last_used_at) ON credentials TO gorax_readonly;
-GRANT SELECT, UPDATE ON credentials TO gorax_worker;
+GRANT SELECT (id, tenant_id, name, type, description, status, kms_key_id, metadata, expires_at, created_by, created_at, updated_at, last_used_at, version, revision) ON credentials TO gorax_readonly;
+GRANT SELECT ON credentials TO gorax_worker;
+GRANT UPDATE (last_used_at) ON credentials TO gorax_worker;
+
+CREATE TABLE event_deliveries (
+    event_id uuid NOT NULL,
+    execution_id uuid NOT NULL,
+    step_id uuid NOT NULL,
+    tenant_id uuid NOT NULL,
+    delivered_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT event_deliveries_pkey PRIMARY KEY (event_id, execution_id, step_id)
+) WITH (autovacuum_vacuum_scale_factor=0, autovacuum_vacuum_threshold=1000, autovacuum_vacuum_cost_delay=0);
+ALTER TABLE event_deliveries ENABLE ROW LEVEL SECURITY;
+ALTER TABLE event_deliveries FORCE ROW LEVEL SECURITY;
+CREATE POLICY owner_access ON event_deliveries FOR ALL TO OWNER USING true WITH CHECK true;
+CREATE POLICY tenant_isolation_event_deliveries ON event_deliveries FOR ALL TO gorax_app, gorax_readonly USING (tenant_id = (NULLIF(current_setting('app.current_tenant_id'::text, true), ''::text))::uuid) WITH CHECK (tenant_id = (NULLIF(current_setting('app.current_tenant_id'::text, true), ''::text))::uuid);
+CREATE POLICY worker_access ON event_deliveries FOR ALL TO gorax_worker USING true WITH CHECK true;
+GRANT SELECT ON event_deliveries TO gorax_app;
+GRANT SELECT ON event_deliveries TO gorax_readonly;
+GRANT DELETE, INSERT, SELECT, UPDATE ON event_deliveries TO gorax_worker;
+
+CREATE TABLE event_subscriptions (
+    tenant_id uuid NOT NULL,
+    workflow_id uuid NOT NULL,
+    node_id character varying(255) NOT NULL,
+    pattern character varying(255) NOT NULL,
+    filter text,
+    position integer NOT NULL,
+    CONSTRAINT event_subscriptions_pkey PRIMARY KEY (tenant_id, workflow_id, node_id),
+    CONSTRAINT event_subscriptions_workflow_id_fkey FOREIGN KEY (tenant_id, workflow_id) REFERENCES workflows(tenant_id, id) ON DELETE CASCADE
+);
+CREATE INDEX event_subscriptions_pattern ON public.event_subscriptions USING btree (tenant_id, pattern);
+ALTER TABLE event_subscriptions ENABLE ROW LEVEL SECURITY;
+ALTER TABLE event_subscriptions FORCE ROW LEVEL SECURITY;
+CREATE POLICY owner_access ON event_subscriptions FOR ALL TO OWNER USING true WITH CHECK true;
+CREATE POLICY tenant_isolation_event_subscriptions ON event_subscriptions FOR ALL TO gorax_app, gorax_readonly USING (tenant_id = (NULLIF(current_setting('app.current_tenant_id'::text, true), ''::text))::uuid) WITH CHECK (tenant_id = (NULLIF(current_setting('app.current_tenant_id'::text, true), ''::text))::uuid);
+CREATE POLICY worker_access ON event_subscriptions FOR ALL TO gorax_worker USING true WITH CHECK true;
+GRANT DELETE, INSERT, SELECT ON event_subscriptions TO gorax_app;
+GRANT SELECT ON event_subscriptions TO gorax_readonly;
+GRANT SELECT ON event_subscriptions TO gorax_worker;
+
+CREATE TABLE events (
+    id uuid DEFAULT gorax_uuid7() NOT NULL,
+    tenant_id uuid NOT NULL,
+    name character varying(255) NOT NULL,
+    correlation_key character varying(255),
+    payload jsonb,
+    published_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    delete_after timestamp with time zone NOT NULL,
+    idempotency_key text,
+    matched boolean DEFAULT false NOT NULL,
+    dispatched boolean DEFAULT false NOT NULL,
+    CONSTRAINT chk_events_idempotency_key CHECK ((length(idempotency_key) <= 2048)),
+    CONSTRAINT events_pkey PRIMARY KEY (id)
+) WITH (autovacuum_vacuum_scale_factor=0, autovacuum_vacuum_threshold=1000, autovacuum_vacuum_cost_delay=0);
+CREATE INDEX events_by_key ON public.events USING btree (tenant_id, name, correlation_key, id) WHERE (correlation_key IS NOT NULL);
+CREATE INDEX events_by_name ON public.events USING btree (tenant_id, name, id);
+CREATE INDEX events_expiry ON public.events USING btree (delete_after);
+CREATE UNIQUE INDEX events_idempotency ON public.events USING btree (tenant_id, idempotency_key) WHERE (idempotency_key IS NOT NULL);
+CREATE INDEX events_undispatched ON public.events USING btree (id) WHERE (NOT dispatched);
+CREATE INDEX events_unmatched ON public.events USING btree (id) WHERE (NOT matched);
+ALTER TABLE events ENABLE ROW LEVEL SECURITY;
+ALTER TABLE events FORCE ROW LEVEL SECURITY;
+CREATE POLICY owner_access ON events FOR ALL TO OWNER USING true WITH CHECK true;
+CREATE POLICY tenant_isolation_events ON events FOR ALL TO gorax_app, gorax_readonly USING (tenant_id = (NULLIF(current_setting('app.current_tenant_id'::text, true), ''::text))::uuid) WITH CHECK (tenant_id = (NULLIF(current_setting('app.current_tenant_id'::text, true), ''::text))::uuid);
+CREATE POLICY worker_access ON events FOR ALL TO gorax_worker USING true WITH CHECK true;
+GRANT INSERT, SELECT ON events TO gorax_app;
+GRANT SELECT ON events TO gorax_readonly;
+GRANT DELETE, INSERT, SELECT, UPDATE ON events TO gorax_worker;
 
 CREATE TABLE execution_queue (
     execution_id uuid NOT NULL,
@@ -287,10 +361,12 @@ CREATE TABLE human_task_assignees (
     task_id uuid NOT NULL,
     kind character varying(10) NOT NULL,
     assignee text NOT NULL,
+    is_open boolean DEFAULT true NOT NULL,
     CONSTRAINT chk_human_task_assignees_kind CHECK (((kind)::text = ANY ((ARRAY['user'::character varying, 'role'::character varying])::text[]))),
     CONSTRAINT human_task_assignees_pkey PRIMARY KEY (tenant_id, kind, assignee, task_id),
     CONSTRAINT human_task_assignees_task_id_fkey FOREIGN KEY (tenant_id, task_id) REFERENCES human_tasks(tenant_id, id) ON DELETE CASCADE
 );
+CREATE INDEX human_task_assignees_open ON public.human_task_assignees USING btree (tenant_id, kind, assignee, task_id) WHERE is_open;
 CREATE INDEX human_task_assignees_task ON public.human_task_assignees USING btree (tenant_id, task_id);
 ALTER TABLE human_task_assignees ENABLE ROW LEVEL SECURITY;
 ALTER TABLE human_task_assignees FORCE ROW LEVEL SECURITY;
@@ -318,6 +394,14 @@ CREATE TABLE human_tasks (
     config jsonb DEFAULT '{}'::jsonb NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    workflow_id uuid,
+    node_id character varying(255),
+    iteration_path text DEFAULT ''::text NOT NULL,
+    limit_at timestamp with time zone,
+    next_action_at timestamp with time zone,
+    escalation_level integer DEFAULT 0 NOT NULL,
+    history jsonb DEFAULT '[]'::jsonb NOT NULL,
+    CONSTRAINT chk_human_tasks_history CHECK ((jsonb_typeof(history) = 'array'::text)),
     CONSTRAINT chk_status CHECK (((status)::text = ANY ((ARRAY['pending'::character varying, 'approved'::character varying, 'rejected'::character varying, 'expired'::character varying, 'cancelled'::character varying])::text[]))),
     CONSTRAINT chk_task_type CHECK (((task_type)::text = ANY ((ARRAY['approval'::character varying, 'input'::character varying, 'review'::character varying])::text[]))),
     CONSTRAINT human_tasks_completed_by_fkey FOREIGN KEY (tenant_id, completed_by) REFERENCES users(tenant_id, id),
@@ -325,6 +409,9 @@ CREATE TABLE human_tasks (
     CONSTRAINT human_tasks_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenants(id) ON DELETE CASCADE,
     CONSTRAINT unique_human_task_per_tenant UNIQUE (tenant_id, id)
 );
+CREATE INDEX human_tasks_next_action ON public.human_tasks USING btree (next_action_at) WHERE (((status)::text = 'pending'::text) AND (next_action_at IS NOT NULL));
+CREATE INDEX human_tasks_open ON public.human_tasks USING btree (tenant_id, id) WHERE ((status)::text = 'pending'::text);
+CREATE UNIQUE INDEX human_tasks_step ON public.human_tasks USING btree (step_id, tenant_id);
 CREATE INDEX idx_human_tasks_assignee ON public.human_tasks USING gin (assignees);
 CREATE INDEX idx_human_tasks_due_date ON public.human_tasks USING btree (due_date) WHERE ((status)::text = 'pending'::text);
 CREATE INDEX idx_human_tasks_execution ON public.human_tasks USING btree (execution_id);
@@ -335,7 +422,8 @@ ALTER TABLE human_tasks FORCE ROW LEVEL SECURITY;
 CREATE POLICY owner_access ON human_tasks FOR ALL TO OWNER USING true WITH CHECK true;
 CREATE POLICY tenant_isolation_human_tasks ON human_tasks FOR ALL TO gorax_app, gorax_readonly USING (tenant_id = (NULLIF(current_setting('app.current_tenant_id'::text, true), ''::text))::uuid) WITH CHECK (tenant_id = (NULLIF(current_setting('app.current_tenant_id'::text, true), ''::text))::uuid);
 CREATE POLICY worker_access ON human_tasks FOR ALL TO gorax_worker USING true WITH CHECK true;
-GRANT INSERT, SELECT, UPDATE ON human_tasks TO gorax_app;
+GRANT INSERT, SELECT ON human_tasks TO gorax_app;
+GRANT UPDATE (assignees, updated_at, history) ON human_tasks TO gorax_app;
 GRANT SELECT ON human_tasks TO gorax_readonly;
 GRANT DELETE, INSERT, SELECT, UPDATE ON human_tasks TO gorax_worker;
 
@@ -473,6 +561,7 @@ CREATE TABLE notifications (
 CREATE INDEX idx_notifications_created_at ON public.notifications USING btree (created_at DESC);
 CREATE INDEX idx_notifications_tenant_user ON public.notifications USING btree (tenant_id, user_id);
 CREATE INDEX idx_notifications_user_unread ON public.notifications USING btree (user_id, is_read) WHERE (is_read = false);
+CREATE INDEX notifications_page ON public.notifications USING btree (tenant_id, user_id, created_at DESC, id DESC);
 ALTER TABLE notifications ENABLE ROW LEVEL SECURITY;
 ALTER TABLE notifications FORCE ROW LEVEL SECURITY;
 CREATE POLICY owner_access ON notifications FOR ALL TO OWNER USING true WITH CHECK true;
@@ -728,6 +817,30 @@ GRANT SELECT ON step_executions TO gorax_app;
 GRANT SELECT ON step_executions TO gorax_readonly;
 GRANT DELETE, INSERT, SELECT, UPDATE ON step_executions TO gorax_worker;
 
+CREATE TABLE task_mails (
+    id uuid DEFAULT gorax_uuid7() NOT NULL,
+    tenant_id uuid NOT NULL,
+    task_id uuid NOT NULL,
+    recipients text[] NOT NULL,
+    subject text NOT NULL,
+    body text NOT NULL,
+    attempts smallint DEFAULT 0 NOT NULL,
+    next_attempt_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT task_mails_pkey PRIMARY KEY (id),
+    CONSTRAINT task_mails_task_id_fkey FOREIGN KEY (tenant_id, task_id) REFERENCES human_tasks(tenant_id, id) ON DELETE CASCADE
+) WITH (autovacuum_vacuum_scale_factor=0, autovacuum_vacuum_threshold=1000, autovacuum_vacuum_cost_delay=0);
+CREATE INDEX task_mails_next_attempt ON public.task_mails USING btree (next_attempt_at);
+CREATE INDEX task_mails_task ON public.task_mails USING btree (tenant_id, task_id);
+ALTER TABLE task_mails ENABLE ROW LEVEL SECURITY;
+ALTER TABLE task_mails FORCE ROW LEVEL SECURITY;
+CREATE POLICY owner_access ON task_mails FOR ALL TO OWNER USING true WITH CHECK true;
+CREATE POLICY tenant_isolation_task_mails ON task_mails FOR ALL TO gorax_app, gorax_readonly USING (tenant_id = (NULLIF(current_setting('app.current_tenant_id'::text, true), ''::text))::uuid) WITH CHECK (tenant_id = (NULLIF(current_setting('app.current_tenant_id'::text, true), ''::text))::uuid);
+CREATE POLICY worker_access ON task_mails FOR ALL TO gorax_worker USING true WITH CHECK true;
+GRANT INSERT, SELECT ON task_mails TO gorax_app;
+GRANT SELECT ON task_mails TO gorax_readonly;
+GRANT DELETE, INSERT, SELECT, UPDATE ON task_mails TO gorax_worker;
+
 CREATE TABLE tenants (
     id uuid DEFAULT uuid_generate_v4() NOT NULL,
     name character varying(255) NOT NULL,
@@ -816,10 +929,12 @@ CREATE TABLE waits (
     correlation_key text,
     child_id uuid,
     detail jsonb,
+    event_sought boolean DEFAULT false NOT NULL,
     CONSTRAINT chk_waits_kind CHECK (((kind)::text = ANY ((ARRAY['timer'::character varying, 'retry_backoff'::character varying, 'timeout'::character varying, 'human_task'::character varying, 'event'::character varying, 'sub_workflow'::character varying, 'in_doubt'::character varying])::text[]))),
     CONSTRAINT waits_pkey PRIMARY KEY (step_id)
 );
 CREATE INDEX waits_event ON public.waits USING btree (tenant_id, event_name, correlation_key) WHERE ((kind)::text = 'event'::text);
+CREATE INDEX waits_event_unsought ON public.waits USING btree (created_at) WHERE (((kind)::text = 'event'::text) AND (NOT event_sought));
 CREATE INDEX waits_execution ON public.waits USING btree (execution_id);
 ALTER TABLE waits ENABLE ROW LEVEL SECURITY;
 ALTER TABLE waits FORCE ROW LEVEL SECURITY;

@@ -69,6 +69,7 @@ def values(tenant: uuid.UUID, user: uuid.UUID, role: uuid.UUID, permission: uuid
             **run, "id": task, "step_id": "s", "task_type": "approval", "title": "t", "completed_by": user
         },
         "human_task_assignees": {**mine, "task_id": task, "kind": "user", "assignee": str(user)},
+        "task_mails": {**mine, "task_id": task, "recipients": ["a@b.c"], "subject": "s", "body": "b"},
         "notifications": {**mine, "user_id": str(user), "title": "t", "message": "m", "type": "info"},
         "marketplace_templates": {
             "id": template, "name": name, "description": "d", "category": "c", "definition": "{}", "author_id": "a",

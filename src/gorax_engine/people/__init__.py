@@ -1,0 +1,1 @@
+"""People: human tasks, what becomes of them, and how their assignees are told."""
