@@ -187,6 +187,17 @@ class OutboundSettings(_Section):
         return entries
 
 
+class CodeSettings(_Section):
+    """The processes that run the scripts of `code` nodes: how many, how large, and when they end. Durations in seconds.
+
+    They are started when scripts come, so a worker that runs none has none.
+    """
+
+    processes: int = Field(default=4, ge=1, le=64)
+    memory_limit: int = Field(default=134_217_728, ge=2_097_152, le=4_294_967_296)
+    idle_timeout: Seconds = 60.0
+
+
 class LogSettings(_Section):
     """How the daemon logs. `auto` is `console` on a terminal and `json` elsewhere."""
 
@@ -203,6 +214,7 @@ class Settings(_Section):
     worker: WorkerSettings = WorkerSettings()
     nodes: NodesSettings = NodesSettings()
     outbound: OutboundSettings = OutboundSettings()
+    code: CodeSettings = CodeSettings()
     log: LogSettings = LogSettings()
     state_dir: Path = Path(".gorax")
 
