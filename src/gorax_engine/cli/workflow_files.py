@@ -1,27 +1,34 @@
 """Workflow files: `{name, description?, definition, settings?}` or a list of them, in JSON or YAML.
 
-YAML is read without aliases (a few lines of them grow to gigabytes) and with JSON's values only: dates stay text.
+A YAML file may have several documents, each a workflow or a list of them. `-` is standard input.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import yaml
 
+from gorax_engine.cli.yaml_json import read_yaml, write_yaml
 from gorax_engine.errors import InvalidInput, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
+    from collections.abc import Iterable, Iterator, Sequence
 
     from gorax_engine.core.model import Json
 
 MAX_BYTES: Final = 8 * 1024 * 1024
 KEYS: Final = ("name", "description", "definition", "settings")
+STDIN: Final = Path("-")
+
+
+class Documents(list["Json"]):
+    """The documents of a YAML file that has several."""
 
 
 class BadFile(InvalidInput):
@@ -56,18 +63,36 @@ class WorkflowFile:
         return tuple(Problem(each.code, base + each.pointer, each.message) for each in problems)
 
 
+def read_all(paths: Sequence[Path]) -> list[WorkflowFile]:
+    """Read the workflows of several files. Raises BadFile, also when two workflows have one name."""
+    workflows = [workflow for path in paths for workflow in read_workflows(path)]
+    seen: dict[str, WorkflowFile] = {}
+    for workflow in workflows:
+        first = seen.setdefault(workflow.name, workflow)
+        if first is not workflow:
+            where = " and ".join(f"{each.path}#{each.pointer}" for each in (first, workflow))
+            raise BadFile(f"The workflow {workflow.name!r} stands twice: {where}; rename or remove one.")
+    return workflows
+
+
 def read_workflows(path: Path) -> list[WorkflowFile]:
-    """Read all workflows of a file. Raises BadFile with every fault, each with a pointer into the file."""
+    """Read all workflows of a file; `-` is standard input. Raises BadFile with every fault and its pointer."""
     return check_workflows(path, parse(path, _read(path)))
+
+
+def write_workflows(workflows: Sequence[WorkflowFile], *, as_json: bool) -> str:
+    """Return the text of a file that `read_workflows` reads as the same workflows."""
+    bodies = [workflow.body() for workflow in workflows]
+    content = bodies[0] if len(bodies) == 1 else bodies
+    return json.dumps(content, ensure_ascii=False, indent=2) + "\n" if as_json else write_yaml(content)
 
 
 def check_workflows(path: Path, document: Json) -> list[WorkflowFile]:
     """Check the shape around the definitions; the definitions themselves are the server's to judge."""
-    items = document if isinstance(document, list) else [document]
+    items = list(_items(document))
     problems: list[Problem] = []
     workflows: list[WorkflowFile] = []
-    for index, item in enumerate(items):
-        pointer = f"/{index}" if isinstance(document, list) else ""
+    for pointer, item in items:
         found = list(_faults(item, pointer))
         problems += found
         if not found:
@@ -85,11 +110,17 @@ def check_workflows(path: Path, document: Json) -> list[WorkflowFile]:
 
 
 def parse(path: Path, text: str) -> Json:
-    """Parse by the file's ending: `.json` as JSON, all else as YAML. Raises BadFile."""
+    """Parse by the file's ending: `.json` as JSON, all else as YAML, of which JSON is a part. Raises BadFile.
+
+    Several documents of YAML become a `Documents`, empty ones left out.
+    """
     try:
         if path.suffix.lower() == ".json":
-            return json.loads(text, parse_constant=_no_constant)
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader with fewer types and no aliases
+            return json.loads(
+                text, parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_without_repeats
+            )
+        documents = read_yaml(text)
+        return documents[0] if len(documents) == 1 else Documents(each for each in documents if each is not None)
     except json.JSONDecodeError as error:
         raise BadFile(f"{path} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}.") from error
     except yaml.MarkedYAMLError as error:
@@ -105,8 +136,11 @@ def parse(path: Path, text: str) -> Json:
 
 def _read(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
+        if path == STDIN:
+            raw = sys.stdin.buffer.read(MAX_BYTES + 1)
+        else:
+            with path.open("rb") as file:
+                raw = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise BadFile(f"{path} can't be read: {error.strerror}.") from error
     if len(raw) > MAX_BYTES:
@@ -115,6 +149,17 @@ def _read(path: Path) -> str:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadFile(f"{path} is not UTF-8: a bad byte at offset {error.start}.") from error
+
+
+def _items(document: Json) -> Iterator[tuple[str, Json]]:
+    """Yield the workflows of a file with pointers to them; the first number is that of the document, if several."""
+    if isinstance(document, Documents):
+        for number, part in enumerate(document):
+            yield from ((f"/{number}{pointer}", item) for pointer, item in _items(part))
+    elif isinstance(document, list):
+        yield from ((f"/{index}", item) for index, item in enumerate(document))
+    else:
+        yield "", document
 
 
 def _faults(item: Json, pointer: str) -> list[Problem]:
@@ -137,45 +182,20 @@ def _faults(item: Json, pointer: str) -> list[Problem]:
     return problems
 
 
+def _without_repeats(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        twice = next(key for key in value if sum(key == other for other, _ in pairs) > 1)
+        raise ValueError(f"the key {twice!r} stands twice in one object")
+    return value
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:40]} is not a number that can be stored")
+    return value
+
+
 def _no_constant(name: str) -> Json:
     raise ValueError(f"{name} is not a JSON value")
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML whose values are those of JSON."""
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            place = self.peek_event().start_mark  # type: ignore[no-untyped-call]  # the stubs leave it out
-            raise yaml.MarkedYAMLError(None, None, "aliases (*name) are not allowed", place)
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _value in node.value:
-            if not isinstance(key, yaml.ScalarNode) or key.tag != "tag:yaml.org,2002:str":
-                text = getattr(key, "value", "")
-                raise yaml.MarkedYAMLError(None, None, f"the key {text!r} is not text; quote it", key.start_mark)
-            if key.value in seen:
-                raise yaml.MarkedYAMLError(None, None, f"the key {key.value!r} stands twice", key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-    def construct_float(self, node: yaml.ScalarNode) -> float:
-        value = float(yaml.SafeLoader.construct_yaml_float(self, node))
-        if not math.isfinite(value):
-            raise yaml.MarkedYAMLError(None, None, f"{node.value} is not a JSON number", node.start_mark)
-        return value
-
-
-_JSON_TAGS: Final = ("null", "bool", "int", "float", "str", "seq", "map")
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, regexp) for tag, regexp in resolvers if tag.rpartition(":")[2] in _JSON_TAGS]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.yaml_constructors = {
-    tag: constructor
-    for tag, constructor in yaml.SafeLoader.yaml_constructors.items()
-    if tag is None or tag.rpartition(":")[2] in _JSON_TAGS
-}
-_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_float)
