@@ -32,6 +32,7 @@ from gorax_engine.nodes.outbound import OutboundClient
 from gorax_engine.nodes.plugins import open_plugins
 from gorax_engine.nodes.registry import NodeRegistry, builtin_nodes
 from gorax_engine.nodes.tasks.http_request import HttpRequest
+from gorax_engine.nodes.tasks.publish_event import PublishEvent
 from gorax_engine.ops.duties import maintenance_duties
 from gorax_engine.ops.leader import lead
 from gorax_engine.ops.management import HealthChecks, ManagementApp, check_database, read_queue
@@ -42,6 +43,7 @@ from gorax_engine.store.doctor import examine
 from gorax_engine.store.listener import listen
 from gorax_engine.store.session import open_session
 from gorax_engine.telemetry import Telemetry, configure_logging, get_logger
+from gorax_engine.triggers.events import Events
 
 if TYPE_CHECKING:
     from anyio.abc import TaskStatus
@@ -112,6 +114,7 @@ class RunningEngine:
     registry: NodeRegistry
     operations: Operations
     completions: Completions
+    events: Events
     worker: Worker | None
 
     def in_flight(self) -> int:
@@ -135,7 +138,8 @@ async def open_engine(
         outbound = await stack.enter_async_context(OutboundClient(policy, emit=telemetry.emit))
         plugins = await stack.enter_async_context(open_plugins(settings.nodes.plugins, PluginResources(outbound)))
         added = [node for plugin in plugins for node in plugin.nodes]
-        registry = NodeRegistry([*builtin_nodes([HttpRequest(outbound), *nodes]), *added])
+        events = Events(database)
+        registry = NodeRegistry([*builtin_nodes([HttpRequest(outbound), PublishEvent(events), *nodes]), *added])
         completions = Completions(database)
         dsn, role = settings.database.for_worker()
         starts, reads, duties = [await stack.enter_async_context(open_session(dsn, role)) for _ in range(3)]
@@ -146,6 +150,7 @@ async def open_engine(
         operations = Operations(starts, database, Plans(reads, registry), telemetry, worker)
         async with anyio.create_task_group() as background:
             background.start_soon(operations.run)
+            background.start_soon(events.run, operations)
             background.start_soon(completions.run)
             if "maintenance" in roles:
                 background.start_soon(lead, duties, maintenance_duties(duties, operations))
@@ -153,7 +158,7 @@ async def open_engine(
                 if worker is not None:
                     background.start_soon(_listen, settings.database, worker, telemetry)
                     await working.start(_work, worker)
-                yield RunningEngine(database, registry, operations, completions, worker)
+                yield RunningEngine(database, registry, operations, completions, events, worker)
                 if worker is not None:
                     worker.drain()
             background.cancel_scope.cancel()
@@ -255,6 +260,7 @@ class _Daemon:
                 database=engine.database,
                 verbs=engine.operations,
                 ends=engine.completions,
+                events=engine.events,
                 registry=engine.registry,
                 telemetry=telemetry,
                 max_body_bytes=self.settings.server.max_body_bytes,

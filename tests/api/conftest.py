@@ -22,6 +22,7 @@ from gorax_engine.settings import DatabaseSettings
 from gorax_engine.store.database import Database, open_database
 from gorax_engine.telemetry import Telemetry
 from gorax_engine.tenancy.api_keys import new_key
+from gorax_engine.triggers.events import Events
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -123,6 +124,7 @@ async def api(api_dsn: str) -> AsyncIterator[Api]:
                 database=database,
                 verbs=verbs,
                 ends=ends,
+                events=Events(database),
                 registry=NodeRegistry(builtin_nodes()),
                 telemetry=Telemetry(),
                 max_body_bytes=MAX_BODY,

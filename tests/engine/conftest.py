@@ -15,7 +15,10 @@ from tests.engine.harness import World
 if TYPE_CHECKING:
     from gorax_engine.store.embedded import EmbeddedPostgres
 
-RUNS = "executions, step_executions, execution_queue, waits, workers, start_keys, outbox, webhook_events, leaderships"
+RUNS = (
+    "executions, step_executions, execution_queue, waits, signals, workers, start_keys, outbox, webhook_events, "
+    "leaderships, events, event_deliveries, event_subscriptions"
+)
 
 
 @pytest.fixture(scope="session")

@@ -48,6 +48,9 @@ def values(tenant: uuid.UUID, user: uuid.UUID, role: uuid.UUID, permission: uuid
         "execution_queue": {**run, "workflow_id": workflow},
         "waits": {**run, "step_id": uuid.uuid4(), "node_id": "n", "kind": "timer", "due_at": EPOCH},
         "signals": {**run, "step_id": uuid.uuid4(), "resolution": "{}"},
+        "events": {**mine, "name": "e", "expires_at": EPOCH, "delete_after": EPOCH},
+        "event_deliveries": {**run, "event_id": uuid.uuid4(), "step_id": uuid.uuid4()},
+        "event_subscriptions": {**mine, "workflow_id": workflow, "node_id": "n", "pattern": "e", "position": 1},
         "start_keys": {**run, "kind": "idempotency", "key": name},
         "outbox": {**mine, "kind": "k"},
         "request_idempotency": {

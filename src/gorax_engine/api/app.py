@@ -17,6 +17,7 @@ from starlette.routing import Match, Route
 
 from gorax_engine import __version__
 from gorax_engine.api.docs_page import docs_page
+from gorax_engine.api.events import EventRoutes
 from gorax_engine.api.executions import ExecutionRoutes
 from gorax_engine.api.problems import (
     CONTENT_TYPE,
@@ -66,6 +67,7 @@ def build_api(parts: ApiDependencies) -> ASGIApp:
     endpoints = [
         *WorkflowRoutes(parts).endpoints(),
         *ExecutionRoutes(parts).endpoints(),
+        *EventRoutes(parts).endpoints(),
         *TenancyRoutes(parts, authenticator).endpoints(),
     ]
     api = build_router(endpoints, BearerGate(authenticator), parts)

@@ -12,7 +12,8 @@ from gorax_engine.core.json_edge import JsonLimits
 if TYPE_CHECKING:
     from gorax_engine.engine.operations import Started, StartRequest
     from gorax_engine.nodes.registry import NodeRegistry
-    from gorax_engine.store.database import Database
+    from gorax_engine.store.database import Connection, Database
+    from gorax_engine.store.events import NewEvent, Published
     from gorax_engine.telemetry import Telemetry
 
 
@@ -33,6 +34,16 @@ class Ends(Protocol):
         """Wait until a run has ended, at most `timeout_s` seconds; say whether it has."""
 
 
+class EventRelay(Protocol):
+    """Who publishes events."""
+
+    async def publish_within(self, connection: Connection, event: NewEvent) -> Published:
+        """Publish an event within the caller's transaction."""
+
+    async def spread(self, published: Published) -> None:
+        """Bring a committed event to those that wait for it."""
+
+
 @dataclass(frozen=True, slots=True)
 class ApiDependencies:
     """The parts that routes work with. `draining` turns true when the daemon stops accepting."""
@@ -40,6 +51,7 @@ class ApiDependencies:
     database: Database
     verbs: Verbs
     ends: Ends
+    events: EventRelay
     registry: NodeRegistry
     telemetry: Telemetry
     max_body_bytes: int

@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "workflow": Entry("gorax_engine.cli.workflow", "List, show, validate, apply and publish workflows."),
     "execution": Entry("gorax_engine.cli.execution", "List, show, watch, explain and cancel executions."),
     "node": Entry("gorax_engine.cli.node", "List and describe node types, with those of plug-ins."),
+    "event": Entry("gorax_engine.cli.event", "Publish events."),
     "tenant": Entry("gorax_engine.cli.tenant", "Create and list tenants (needs the owner's DSN)."),
 }
 

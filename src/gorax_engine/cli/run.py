@@ -61,8 +61,8 @@ def command(
     return exits.of_status(execution["status"])
 
 
-def read_input(given: str | None) -> Json:
-    """Decode --input: JSON, `@file` or `@-`. Raises click.BadParameter."""
+def read_input(given: str | None, *, option: str = "--input") -> Json:
+    """Decode an option: JSON, `@file` or `@-`. Raises click.BadParameter."""
     if given is None:
         return {}
     try:
@@ -74,9 +74,9 @@ def read_input(given: str | None) -> Json:
             text = given
         return json.loads(text)
     except (OSError, UnicodeDecodeError) as error:
-        raise click.BadParameter(f"{given[1:]} can't be read: {error}", param_hint="--input") from error
+        raise click.BadParameter(f"{given[1:]} can't be read: {error}", param_hint=option) from error
     except (json.JSONDecodeError, RecursionError) as error:
-        raise click.BadParameter(f"this is not JSON ({error})", param_hint="--input") from error
+        raise click.BadParameter(f"this is not JSON ({error})", param_hint=option) from error
 
 
 def await_end(client: Client, execution_id: str, deadline: float) -> Json:

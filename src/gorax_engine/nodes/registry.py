@@ -17,6 +17,7 @@ from gorax_engine.nodes.control.schedule_trigger import ScheduleTrigger
 from gorax_engine.nodes.control.stop import Stop
 from gorax_engine.nodes.control.switch import Switch
 from gorax_engine.nodes.control.transform import Transform
+from gorax_engine.nodes.control.wait_for_event import WaitForEvent
 from gorax_engine.nodes.control.webhook_trigger import WebhookTrigger
 
 
@@ -84,6 +85,7 @@ def builtin_nodes(tasks: Iterable[TaskNode] = ()) -> list[PureNode | TaskNode]:
         Condition(),
         Switch(),
         Delay(),
+        WaitForEvent(),
         Stop(),
         Fail(),
         *tasks,

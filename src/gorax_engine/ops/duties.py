@@ -11,8 +11,9 @@ from gorax_engine.engine.operations import Operations, StartKey, StartRequest
 from gorax_engine.engine.recorder import ERROR_WORKFLOW_EVENT
 from gorax_engine.errors import Conflict, Forbidden, IdempotencyMismatch, InvalidInput, NotFound
 from gorax_engine.ops.leader import Duty
-from gorax_engine.store import maintenance
+from gorax_engine.store import events, maintenance
 from gorax_engine.telemetry import get_logger
+from gorax_engine.triggers.events import work_off
 
 if TYPE_CHECKING:
     from gorax_engine.store.maintenance import OutboxEntry
@@ -29,6 +30,8 @@ def maintenance_duties(session: Session, operations: Operations) -> Sequence[Dut
     """Return what the leader of the maintenance role does, and how often (seconds)."""
     return (
         Duty("outbox", 2.0, lambda: _work_off_outbox(session, operations)),
+        Duty("events", 1.0, lambda: work_off(session, operations)),
+        Duty("expired_events", 60.0, lambda: _in_batches(lambda: events.expire(session, BATCH))),
         Duty("partitions", 3600.0, lambda: maintenance.ensure_partitions(session)),
         Duty("start_keys", 60.0, lambda: _in_batches(lambda: maintenance.expire_start_keys(session, BATCH))),
         Duty("answers", 60.0, lambda: _in_batches(lambda: maintenance.expire_answers(session, BATCH))),

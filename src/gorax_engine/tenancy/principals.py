@@ -22,6 +22,7 @@ PERMISSIONS: Final[dict[str, str]] = {
     "credential:update": "Change credentials",
     "credential:delete": "Delete credentials",
     "event:publish": "Publish events",
+    "event:publish": "Publish events",
     "tenant:read": "See the own tenant",
     "api_key:create": "Create API keys, with no more than the own permissions",
     "api_key:read": "See API keys (never the secret)",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from gorax_engine.errors import Conflict, NotFound
-from gorax_engine.store import webhooks, workflows
+from gorax_engine.store import events, webhooks, workflows
 
 if TYPE_CHECKING:
     from gorax_engine.store.database import Connection
@@ -53,6 +53,7 @@ async def change(connection: Connection, tenant_id: UUID, current: Row, changes:
 async def archive(connection: Connection, tenant_id: UUID, current: Row) -> Row:
     """Archive a locked workflow: nothing starts it any more, and its name and webhook paths are free."""
     await webhooks.retire(connection, tenant_id, current["id"])
+    await events.replace_subscriptions(connection, tenant_id, current["id"], ())
     suffix = f" (archived {current['id']})"
     name = current["name"][: _MAX_NAME - len(suffix)] + suffix
     return await change(connection, tenant_id, current, {"name": name, "status": "archived"})

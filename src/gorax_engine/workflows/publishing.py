@@ -1,4 +1,4 @@
-"""Publishing: the draft becomes the next version, and the webhooks follow its trigger nodes.
+"""Publishing: the draft becomes the next version, and webhooks and subscriptions to events follow its trigger nodes.
 
 Publishing what is published already makes no new version: an `apply` that is repeated changes nothing. Every function
 acts within the caller's transaction, which is bound to the principal's tenant.
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final, assert_never
 from uuid import UUID
 
 from gorax_engine.errors import Conflict, InvalidDefinition
-from gorax_engine.store import webhooks, workflows
+from gorax_engine.store import events, webhooks, workflows
+from gorax_engine.store.events import Subscription
 from gorax_engine.workflows import drafts
 from gorax_engine.workflows.documents import check_definition
 from gorax_engine.workflows.webhook_nodes import (
@@ -52,6 +53,7 @@ async def publish(connection: Connection, tenant_id: UUID, user_id: UUID, curren
     version = (published or 0) + 1
     await workflows.insert_version(connection, tenant_id, current["id"], version, checked.canonical, user_id)
     await _sync_webhooks(connection, tenant_id, current["id"], checked.canonical)
+    await events.replace_subscriptions(connection, tenant_id, current["id"], event_subscriptions(checked.canonical))
     return await workflows.publish(connection, tenant_id, current["id"], version)
 
 
@@ -67,6 +69,15 @@ async def set_status(
     if status == "active":
         return await publish(connection, tenant_id, user_id, current, registry)
     raise Conflict("The workflow was never published, so it can't be made inactive.", code="not_published")
+
+
+def event_subscriptions(definition: Json) -> list[Subscription]:
+    """Return what the event nodes of a canonical definition listen to, in their order."""
+    return [
+        Subscription(node["id"], node["config"]["event"], node["config"].get("filter"))
+        for node in definition["nodes"]
+        if node["type"] == "event_trigger"
+    ]
 
 
 async def _sync_webhooks(connection: Connection, tenant_id: UUID, workflow_id: UUID, definition: Json) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
+from gorax_engine.core.event_names import MAX_NAME, NAME_RULE, PATTERN
 from gorax_engine.nodes.api import Completed, Json, NodeContext, NodeKind, NodeSpec, Outcome
 
 
@@ -21,8 +22,9 @@ class EventTrigger:
                 "event": {
                     "type": "string",
                     "x-gorax": "literal",
-                    "minLength": 1,
-                    "maxLength": 255,
+                    "maxLength": MAX_NAME,
+                    "pattern": PATTERN,
+                    "x-gorax-message": f"`event` must be a name ({NAME_RULE}), `order.*` or `*`.",
                     "description": "The name of the event; `order.*` means every name that begins with `order.`.",
                 },
                 "filter": {
