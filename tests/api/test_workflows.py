@@ -93,6 +93,30 @@ async def test_publishing_makes_versions_and_webhooks(acme: TenantHandle) -> Non
         assert (await acme.client.get(f"{url}/versions/{missing}")).status_code == 404
 
 
+async def test_a_version_becomes_the_draft_again(acme: TenantHandle) -> None:
+    workflow = await make(acme)
+    url = f"/workflows/{workflow['id']}"
+    await acme.client.post(f"{url}/publish")
+    changed = {"name": "orders", "definition": definition("orders", output={"a": 1})}
+    second = (await acme.client.put(url, json=changed)).json()["data"]
+    await acme.client.post(f"{url}/publish")
+    stale = await acme.client.post(f"{url}/versions/1/restore", headers={"If-Match": f'"{second["revision"]}"'})
+    assert (stale.status_code, stale.json()["code"]) == (412, "precondition_failed")
+    restored = await acme.client.post(f"{url}/versions/1/restore")
+    assert restored.status_code == 200
+    data = restored.json()["data"]
+    schemas.Workflow.model_validate(data)
+    assert data["definition"] == workflow["definition"]
+    assert data["published_version"] == 2
+    again = await acme.client.post(f"{url}/versions/1/restore")
+    assert again.headers["etag"] == restored.headers["etag"]
+    third = (await acme.client.post(f"{url}/publish")).json()["data"]
+    assert third["published_version"] == 3
+    for missing in ("4", "0", "99999999999999"):
+        answer = await acme.client.post(f"{url}/versions/{missing}/restore")
+        assert (answer.status_code, answer.json()["code"]) == (404, "version_not_found")
+
+
 async def test_a_made_up_path_stays_and_a_removed_node_frees_its_path(acme: TenantHandle, rival: TenantHandle) -> None:
     workflow = await make(acme, definition=definition(None))
     url = f"/workflows/{workflow['id']}"
@@ -156,6 +180,7 @@ async def test_another_tenants_workflow_is_absent(acme: TenantHandle, rival: Ten
     for method, path, body in (
         ("GET", "", None), ("PUT", "", {"name": "x", "definition": definition()}), ("PATCH", "", {"name": "x"}),
         ("DELETE", "", None), ("POST", "/publish", None), ("GET", "/versions", None), ("GET", "/versions/1", None),
+        ("POST", "/versions/1/restore", None),
     ):  # fmt: skip
         theirs = await rival.client.request(method, f"/workflows/{workflow['id']}{path}", json=body)
         nobodys = await rival.client.request(method, f"/workflows/{uuid.uuid4()}{path}", json=body)

@@ -1,5 +1,6 @@
 """`gorax workflow` against a stub: tables, applying only what changed, and every fault of a definition."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 
 from gorax_engine.cli.main import main
+from gorax_engine.cli.workflow_files import read_workflows
 
 from .conftest import Reply, StubServer
 
@@ -133,6 +135,83 @@ def test_a_bad_file_is_refused_before_anything_is_sent(
     assert main(["workflow", "apply", file, "bad.yaml"]) == 1
     assert "bad.yaml is not YAML" in capsys.readouterr().err
     assert stub.asked == []
+
+
+def test_several_are_all_checked_before_the_first_is_saved(
+    stub: StubServer, tmp_path: Path, file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "more.yaml").write_text("- {name: b, definition: {nodes: []}}\n- {name: c, definition: {nodes: []}}\n")
+    good = {"valid": True, "errors": [], "warnings": []}
+    bad = {"valid": False, "errors": [{"code": "no_nodes", "pointer": "/nodes", "message": "Add."}], "warnings": []}
+    stub.on(
+        "POST", "/workflows/validate", Reply(body={"data": good}), Reply(body={"data": good}), Reply(body={"data": bad})
+    )
+    assert main(["workflow", "apply", file, "more.yaml"]) == 1
+    assert "more.yaml#/1/definition/nodes: Add. [no_nodes]" in capsys.readouterr().err
+    assert stub.calls() == ["POST /workflows/validate"] * 3
+
+
+def test_a_file_from_standard_input(
+    stub: StubServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stub.on("POST", "/workflows/validate", Reply(body={"data": {"valid": True, "errors": [], "warnings": []}}))
+    text = "name: orders\ndefinition: {nodes: []}\n"
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    assert main(["workflow", "validate", "-"]) == 0
+    assert capsys.readouterr().out == "-: orders is valid\n"
+
+
+@pytest.mark.parametrize("name", ["out.yaml", "out.json"])
+def test_what_is_exported_is_what_apply_reads(stub: StubServer, tmp_path: Path, name: str) -> None:
+    stored = workflow(description="All orders", definition={**DEFINITION, "settings": {"timeout": "1h"}})
+    stub.on("GET", "/workflows", Reply(body={"data": [stored], "next_cursor": None}))
+    stub.on("GET", f"/workflows/{ID}", Reply(body={"data": stored}))
+    assert main(["workflow", "export", "orders", "--output", name]) == 0
+    (read,) = read_workflows(tmp_path / name)
+    assert read.body() == {key: stored[key] for key in ("name", "description", "definition")}
+
+
+def test_exports_all_or_a_version_to_standard_output(stub: StubServer, capsys: pytest.CaptureFixture[str]) -> None:
+    other = "018f0000-0000-7000-8000-000000000002"
+    stub.on("GET", "/workflows", Reply(body={"data": [workflow(), {"id": other, "name": "a"}], "next_cursor": None}))
+    stub.on("GET", f"/workflows/{ID}", Reply(body={"data": workflow()}))
+    stub.on("GET", f"/workflows/{other}", Reply(body={"data": workflow(id=other, name="a")}))
+    assert main(["workflow", "export", "--all", "--format", "json"]) == 0
+    assert [item["name"] for item in json.loads(capsys.readouterr().out)] == ["a", "orders"]
+    stub.on("GET", f"/workflows/{ID}/versions/1", Reply(body={"data": {"definition": {"nodes": []}}}))
+    assert main(["workflow", "export", ID, "--version", "1"]) == 0
+    assert capsys.readouterr().out == "name: orders\ndefinition:\n  nodes: []\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["orders", "--all"], ["a", "b", "--version", "1"]])
+def test_export_must_be_told_what(stub: StubServer, arguments: list[str]) -> None:
+    assert main(["workflow", "export", *arguments]) == 2
+    assert stub.asked == []
+
+
+def test_versions_and_restore(stub: StubServer, capsys: pytest.CaptureFixture[str]) -> None:
+    stub.on("GET", f"/workflows/{ID}", Reply(body={"data": workflow()}))
+    version = {"version": 1, "created_at": "2026-01-02T03:04:05Z", "created_by": "ann"}
+    stub.on("GET", f"/workflows/{ID}/versions", Reply(body={"data": [version], "next_cursor": None}))
+    assert main(["workflow", "versions", ID]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split() == ["1", "2026-01-02T03:04:05Z", "ann"]
+    stub.on("POST", f"/workflows/{ID}/versions/1/restore", Reply(body={"data": workflow()}))
+    stub.on("POST", f"/workflows/{ID}/publish", Reply(body={"data": workflow(published_version=3)}))
+    assert main(["workflow", "restore", ID, "1"]) == 0
+    assert capsys.readouterr().out == "orders: version 1 is the draft\n"
+    assert main(["workflow", "restore", ID, "1", "--publish"]) == 0
+    assert capsys.readouterr().out == "orders: version 1 is published as version 3\n"
+
+
+@pytest.mark.parametrize("verb", ["archive", "delete"])
+def test_archives_once_all_are_found(stub: StubServer, capsys: pytest.CaptureFixture[str], verb: str) -> None:
+    stub.on("GET", f"/workflows/{ID}", Reply(body={"data": workflow()}))
+    stub.on("DELETE", f"/workflows/{ID}", Reply(body={"data": workflow(status="archived")}))
+    stub.on("GET", "/workflows", Reply(body={"data": [], "next_cursor": None}))
+    assert main(["workflow", verb, ID, "absent"]) == 1
+    assert "DELETE" not in " ".join(stub.calls())
+    assert main(["workflow", verb, ID]) == 0
+    assert capsys.readouterr().out == f"{ID}: archived ({ID})\n"
 
 
 def test_publish(stub: StubServer, capsys: pytest.CaptureFixture[str]) -> None:

@@ -48,6 +48,13 @@ def test_reads_one_and_many_in_both_formats(tmp_path: Path) -> None:
     assert (second.name, second.pointer) == ("b", "/1")
 
 
+def test_the_settings_of_a_file_win_over_those_of_its_definition() -> None:
+    definition = {"nodes": [], "settings": {"timeout": "1m", "missing": "null"}}
+    whole = WorkflowFile(Path(), "", "a", definition, settings={"timeout": "1h"}).whole_definition()
+    assert whole == {"nodes": [], "settings": {"timeout": "1h", "missing": "null"}}
+    assert WorkflowFile(Path(), "", "a", definition).whole_definition() is definition
+
+
 def test_names_the_file_and_every_fault_with_its_pointer(tmp_path: Path) -> None:
     path = write(tmp_path, "bad.json", json.dumps([{"definition": [], "nodes": []}, 7, {**ONE, "description": 1}]))
     with pytest.raises(BadFile) as caught:

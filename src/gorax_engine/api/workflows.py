@@ -91,6 +91,10 @@ class WorkflowRoutes:
                 "GET", one_path + "/versions/{version}", read, self.version, "Show a published version", tag,
                 One[WorkflowVersion], errors=(404,),
             ),
+            Endpoint(
+                "POST", one_path + "/versions/{version}/restore", update, self.restore, "Make a version the draft", tag,
+                One[Workflow], 200, (404, 409, 412),
+            ),
         ]  # fmt: skip
 
     async def list_(
@@ -229,14 +233,22 @@ class WorkflowRoutes:
 
     async def version(self, principal: Actor, workflow_id: UUID, version: int) -> Response:
         """Show a published version."""
-        if not 1 <= version < 2**31:
-            raise _no_version(version)
         async with self._database.tenant(principal.tenant_id) as connection:
             await drafts.find(connection, principal.tenant_id, workflow_id)
-            row = await workflows.get_version(connection, principal.tenant_id, workflow_id, version)
-        if row is None:
-            raise _no_version(version)
+            row = await _find_version(connection, principal.tenant_id, workflow_id, version)
         return respond(one(row))
+
+    async def restore(self, request: Request, principal: Actor, workflow_id: UUID, version: int) -> Response:
+        """Make a published version the draft again; what is published stays as it is until that is published."""
+
+        async def do(connection: Any) -> Reply:
+            current = await self._lock(connection, request, principal, workflow_id)
+            row = await _find_version(connection, principal.tenant_id, workflow_id, version)
+            definition = canonical_definition(row["definition"], None, self._registry)
+            changed = await drafts.change(connection, principal.tenant_id, current, {"definition": definition})
+            return await self._shown(connection, principal.tenant_id, changed)
+
+        return await act(self._database, request, principal, do)
 
     async def _lock(self, connection: Any, request: Request, principal: Principal, workflow_id: UUID) -> Any:
         row = await drafts.find_for_change(connection, principal.tenant_id, workflow_id)
@@ -259,8 +271,13 @@ def _problem(problem: Problem) -> dict[str, str]:
     return {"pointer": problem.pointer, "code": problem.code, "message": problem.message}
 
 
-def _no_version(version: int) -> NotFound:
-    return NotFound(f"The workflow has no version {version}.", code="version_not_found")
+async def _find_version(connection: Any, tenant_id: UUID, workflow_id: UUID, version: int) -> Any:
+    row = None
+    if 1 <= version < 2**31:
+        row = await workflows.get_version(connection, tenant_id, workflow_id, version)
+    if row is None:
+        raise NotFound(f"The workflow has no version {version}.", code="version_not_found")
+    return row
 
 
 def _place(cursor: str | None) -> Any:

@@ -46,6 +46,22 @@ def publish_workflow(client: Client, workflow_id: str) -> Json:
     return client.call("POST", f"/workflows/{segment(workflow_id)}/publish", {}).data
 
 
+def validate_workflow(client: Client, workflow: WorkflowFile) -> Json:
+    """Return what the server says of the definition: `{valid, errors, warnings}`."""
+    return client.call("POST", "/workflows/validate", {"definition": workflow.whole_definition()}).data
+
+
+def export_workflow(client: Client, name_or_id: str, version: int | None) -> WorkflowFile:
+    """Return a workflow's draft, or a published version of it, as `apply_workflow` takes it. Raises NotFound."""
+    from gorax_engine.cli.workflow_files import STDIN, WorkflowFile
+
+    item = find_workflow(client, name_or_id)
+    definition = item["definition"]
+    if version is not None:
+        definition = client.get(f"/workflows/{segment(item['id'])}/versions/{version}").data["definition"]
+    return WorkflowFile(STDIN, "", item["name"], definition, item.get("description"))
+
+
 def apply_workflow(client: Client, workflow: WorkflowFile) -> dict[str, Json]:
     """Save the workflow under its name and publish what changed; return `id, name, action, version`.
 

@@ -57,6 +57,13 @@ class WorkflowFile:
             body["settings"] = self.settings
         return body
 
+    def whole_definition(self) -> Json:
+        """Return the definition with the file's settings in it, as it will be stored."""
+        if not self.settings or not isinstance(self.definition, dict):
+            return self.definition
+        own = self.definition.get("settings")
+        return {**self.definition, "settings": {**(own if isinstance(own, dict) else {}), **self.settings}}
+
     def locate(self, problems: Iterable[Problem], *, in_definition: bool) -> tuple[Problem, ...]:
         """Return the problems with pointers that lead from the file's name to the fault."""
         base = f"{self.path}#{self.pointer}{'/definition' if in_definition else ''}"
