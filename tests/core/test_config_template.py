@@ -145,3 +145,79 @@ def test_sites_say_where_what_is_allowed() -> None:
     assert (sites["when",].bound, sites["when",].locals) == (True, frozenset({"item"}))
     assert sites["body", "a", 0].expression is None
     assert sites["body", "a", 0].error is not None
+
+
+CREDENTIALS: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "credential": {"type": "string", "x-gorax": "credential"},
+        "token": {"type": "string", "x-gorax-secrets": True},
+        "when": {"type": "string", "x-gorax": "expression", "x-gorax-secrets": True},
+    },
+}
+VAULT = {"my-key": {"name": "my-key", "type": "api_key", "key": "s3cret"}, "odd": {"name": "a", "type": "t", "x": 1}}
+
+
+def test_a_field_that_names_a_credential_gets_it_and_is_recorded_as_the_name() -> None:
+    template = compile_config({"credential": "odd", "token": "t {{ credentials.my-key }}"}, CREDENTIALS)
+    assert template.credential_names == {"odd", "my-key"}
+    assert Reference("credentials", ("odd",)) in template.references
+    rendered = template.render(Scope({"credentials": VAULT}, now=0))
+    assert rendered == {"credential": VAULT["odd"], "token": "t s3cret"}
+    assert template.record(rendered) == {"credential": "odd", "token": "t s3cret"}
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "credentials.my-key",
+        "credentials.my-key.key",
+        "credentials['my-key'].key",
+        "credentials?.my-key?.key",
+        "'s3cret'",
+    ],
+)
+def test_names_of_credentials_in_expressions(expression: str) -> None:
+    template = compile_config({"when": expression, "token": f"{{{{ {expression} }}}}"}, CREDENTIALS)
+    rendered = template.render(Scope({"credentials": VAULT}, now=0))
+    assert (rendered["when"](), rendered["token"]) == ("s3cret", "s3cret")
+    assert template.credential_names == ({"my-key"} if "credentials" in expression else frozenset())
+
+
+def test_a_subtraction_from_a_credential_needs_spaces() -> None:
+    """Directly after `credentials.` hyphens belong to the name, whichever credentials there are."""
+    for source, name in (("credentials.a-1", "a-1"), ("credentials.a - 1", "a"), ("credentials.a.b-1", "a")):
+        (site,) = find_sites(source, CREDENTIALS["properties"]["when"], frozenset({"a"}))
+        assert site.expression is not None
+        assert site.expression.references[0].path[0] == name
+
+
+@pytest.mark.parametrize(
+    ("field", "source"),
+    [
+        ("when", "credentials"),
+        ("when", "keys(credentials)"),
+        ("when", "credentials[trigger.body.which].key"),
+        ("token", "{{ credentials['a' + 'b'] }}"),
+        ("token", "x {{ map([1], credentials[0]) }}"),
+        ("credential", "{{ trigger.body.which }}"),
+        ("credential", ""),
+        ("credential", "a.b"),
+    ],
+)
+def test_which_credentials_are_used_must_be_known_when_it_is_saved(field: str, source: str) -> None:
+    (site,) = find_sites({field: source}, CREDENTIALS)
+    assert site.path == (field,)
+    assert site.error is not None
+    assert site.expression is None
+    with pytest.raises(ExpressionSyntaxError, match="credential"):
+        compile_config({field: source}, CREDENTIALS)
+
+
+def test_a_credential_that_is_not_at_hand_is_missing() -> None:
+    template = compile_config({"credential": "nobodys"}, CREDENTIALS)
+    none: dict[str, Any] = {}
+    for roots in (none, {"credentials": none}):
+        with pytest.raises(ExpressionError) as caught:
+            template.render(Scope(roots, now=0))
+        assert caught.value.code == "missing_path"

@@ -1,15 +1,18 @@
 """Compiling a node's config to something that renders fast: constants are folded, only templates are evaluated.
 
 The node type's JSON Schema says by its `x-gorax` annotations (see `model.NodeSpec`) what a string is: a template, an
-expression that reaches the node unevaluated, a path, or plain text. A key that a closed schema doesn't know is left
-out: it never reaches the node. Rendered values share their constant parts, so nobody may change them.
+expression that reaches the node unevaluated, a path, the name of a credential, or plain text. A key that a closed
+schema doesn't know is left out: it never reaches the node. Rendered values share their constant parts, so nobody may
+change them.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from gorax_engine.core.expressions import (
+    CREDENTIALS,
     BoundExpression,
     Expression,
     ExpressionSyntaxError,
@@ -18,6 +21,7 @@ from gorax_engine.core.expressions import (
     compile_expression,
     compile_template,
     is_template,
+    whole_credential,
     without_marks,
 )
 from gorax_engine.core.model import Json
@@ -30,6 +34,8 @@ Steps: TypeAlias = frozenset[str] | None
 """The ids of the definition's nodes: with them `steps.a-1` is told apart from a subtraction."""
 
 _OPEN: Final = Place.root({})
+
+_CREDENTIAL_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,255}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +72,20 @@ class ConfigTemplate:
     references: tuple[Reference, ...]
     _part: _Part
 
+    @property
+    def credential_names(self) -> frozenset[str]:
+        """The names of the credentials that `render` may look up in the root `credentials`."""
+        return frozenset(str(reference.path[0]) for reference in self.references if reference.root == CREDENTIALS)
+
     def render(self, scope: Scope) -> Json:
         """Return the value with its templates evaluated; raises ExpressionError."""
         render = self._part.render
         return self._part.constant if render is None else render(scope)
 
     def record(self, rendered: Json) -> Json:
-        """Return what `render` gave as plain JSON: bound expressions are replaced by their source."""
+        """Return what `render` gave as plain JSON: bound expressions are replaced by their source, and the credentials
+        of fields that name one by that name. What templates made of credentials is still in it.
+        """
         record = self._part.record
         return rendered if record is None else record(rendered)
 
@@ -131,7 +144,7 @@ def find_sites(value: Json, schema: Mapping[str, Json] | None = None, known_step
 def _compile(value: Json, place: Place, known_steps: Steps) -> ConfigTemplate:
     compiler = _Compiler(known_steps)
     part = compiler.compile(value, place, ())
-    references: dict[Reference, None] = {}
+    references: dict[Reference, None] = dict.fromkeys(compiler.credentials)
     for site in compiler.sites:
         if site.error is not None:
             raise site.error
@@ -145,6 +158,7 @@ class _Compiler:
 
     def __init__(self, known_steps: Steps) -> None:
         self.sites: list[Site] = []
+        self.credentials: list[Reference] = []
         self._known_steps = known_steps
 
     def compile(self, value: Json, place: Place, path: Path) -> _Part:
@@ -170,6 +184,8 @@ class _Compiler:
         annotation = place.annotation()
         if annotation in {"literal", "name"}:
             return _Part(text)
+        if annotation == "credential":
+            return self._compile_credential(text, place, path)
         either = annotation in {"path", "bound_path"}
         bound = annotation in {"expression", "bound_path"}
         if not bound and not either and "{{" not in text and "${" not in text:
@@ -182,12 +198,34 @@ class _Compiler:
                 expression = compile_condition(text, self._known_steps)
             else:
                 expression = compile_template(text, url=annotation == "url", known_steps=self._known_steps)
+            _require_names_of_credentials(expression)
         except ExpressionSyntaxError as fault:
             error = fault
+        if error is not None:
+            expression = None
         self.sites.append(Site(path, text, expression, error, place.locals, place.secrets, bound))
         if expression is None:
             return _Part(text)
         return _Part(None, expression.bind, _record_bound) if bound else _Part(None, expression)
+
+    def _compile_credential(self, name: str, place: Place, path: Path) -> _Part:
+        if not _CREDENTIAL_NAME.fullmatch(name):
+            error = ExpressionSyntaxError(
+                "Here stands the name of a credential as it is, of letters, digits, `_` and `-`, and no template.", 0
+            )
+            self.sites.append(Site(path, name, None, error, place.locals, True, False))
+            return _Part(name)
+        self.credentials.append(Reference(CREDENTIALS, (name,)))
+        return _Part(None, lambda scope: whole_credential(scope, name), lambda _: name)
+
+
+def _require_names_of_credentials(expression: Expression) -> None:
+    """Refuse a use of credentials of which it isn't known which: they are fetched before anything is evaluated."""
+    for root, path in expression.references:
+        if root == CREDENTIALS and not (path and isinstance(path[0], str)):
+            raise ExpressionSyntaxError(
+                "Which credential is meant must stand in the expression: write `credentials.name`.", 0
+            )
 
 
 def _record_bound(rendered: Json) -> Json:

@@ -59,7 +59,7 @@ VALUES = [
     ("item.total - fee", 7),
     ("credentials.my-key", "t"),
     ("credentials.my-key.id", "i"),
-    ("credentials.odd", {"user": "u"}),
+    ("credentials.odd.user", "u"),
     ("credentials.plain", "text"),
     ("credentials['my-key']", "t"),
     ("credentials['my' + '-key']", "t"),
@@ -123,6 +123,16 @@ def test_value(evaluate: Evaluate, source: str, expected: Any) -> None:
 @pytest.mark.parametrize(("source", "expected"), VALUES + COALESCED)
 def test_value_where_missing_is_null(evaluate: Evaluate, source: str, expected: Any) -> None:
     assert evaluate(source, Missing.NULL) == expected
+
+
+@pytest.mark.parametrize(
+    "source", ["credentials.odd", "credentials['odd']", "credentials['o' + 'dd']", "credentials.odd ?? 1"]
+)
+@pytest.mark.parametrize("missing", list(Missing))
+def test_a_credential_without_a_usual_field_needs_one_named(evaluate: Evaluate, source: str, missing: Missing) -> None:
+    with pytest.raises(ExpressionError, match="none of the fields api_key, token, secret, key, password") as caught:
+        evaluate(source, missing)
+    assert caught.value.code == "type_error"
 
 
 ABSENT = [

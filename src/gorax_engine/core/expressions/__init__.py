@@ -8,11 +8,13 @@ from gorax_engine.core.expressions.compiler import Reference
 from gorax_engine.core.expressions.errors import ExpressionError, ExpressionSyntaxError
 from gorax_engine.core.expressions.expression import BoundExpression, Expression, compile_expression
 from gorax_engine.core.expressions.marks import without_marks
+from gorax_engine.core.expressions.paths import CREDENTIALS, whole_credential
 from gorax_engine.core.expressions.scope import Scope
 from gorax_engine.core.expressions.templates import compile_template, is_template
 from gorax_engine.core.expressions.values import expect_bool
 
 __all__ = [
+    "CREDENTIALS",
     "BoundExpression",
     "Expression",
     "ExpressionError",
@@ -23,5 +25,6 @@ __all__ = [
     "compile_template",
     "expect_bool",
     "is_template",
+    "whole_credential",
     "without_marks",
 ]

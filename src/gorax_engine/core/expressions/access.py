@@ -197,7 +197,7 @@ def output_step(text: str) -> Step:
 
 def credential_step(value: Any, scope: Scope, frame: Any) -> Json:
     """A credential named without a field."""
-    return credential_value(value)
+    return credential_value(value, "credentials[…]")
 
 
 def slice_step(start: Evaluator | None, stop: Evaluator | None, text: str) -> Step:

@@ -8,6 +8,9 @@ from gorax_engine.core.expressions.scope import Scope
 from gorax_engine.core.expressions.values import described
 from gorax_engine.core.model import Json, Missing
 
+CREDENTIALS: Final = "credentials"
+"""The root of credentials: an object of fields for each name."""
+
 _SECRET_FIELDS: Final = ("api_key", "token", "secret", "key", "password")
 _SHOWN_KEYS: Final = 20
 _SHOWN_CHARACTERS: Final = 60
@@ -116,8 +119,8 @@ def lookup(scope: Scope, root: str, keys: Sequence[str | int]) -> Json:
         if at == 1 and root == "steps" and count > 1 and keys[1] == "output":
             value = step_output(value)
             at += 1
-    if root == "credentials" and count == 1:
-        return credential_value(value)
+    if root == CREDENTIALS and count == 1:
+        return credential_value(value, path_text(root, keys))
     return value
 
 
@@ -146,13 +149,26 @@ def step_output(value: Json) -> Json:
     return value["output"] if type(value) is dict and "output" in value else value
 
 
-def credential_value(value: Json) -> Json:
-    """What a credential named without a field means: the first of the usual secret fields, else all of it."""
-    if type(value) is dict:
-        for field in _SECRET_FIELDS:
-            if field in value:
-                return value[field]
-    return value
+def credential_value(value: Json, text: str) -> Json:
+    """What a credential named without a field means: the first of the usual secret fields.
+
+    Raises ExpressionError if it has none of them; `text` is the path in the message.
+    """
+    if type(value) is not dict:
+        return value
+    for field in _SECRET_FIELDS:
+        if field in value:
+            return value[field]
+    raise type_error(f"`{text}` has none of the fields {', '.join(_SECRET_FIELDS)}: name one, as in `{text}.field`.")
+
+
+def whole_credential(scope: Scope, name: str) -> Json:
+    """The credential called `name` with all its fields. Raises ExpressionError if it is not at hand."""
+    try:
+        return scope.roots[CREDENTIALS][name]
+    except LookupError:
+        path = path_text(CREDENTIALS, (name,))
+        raise ExpressionError(MISSING_PATH, f"`{path}` does not exist.", path) from None
 
 
 def tolerates(scope: Scope, error: ExpressionError) -> bool:
