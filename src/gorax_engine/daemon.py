@@ -28,10 +28,10 @@ from gorax_engine.engine.worker import Worker
 from gorax_engine.errors import ConfigurationError, GoraxError
 from gorax_engine.nodes.api import PluginResources
 from gorax_engine.nodes.egress import OutboundPolicy
+from gorax_engine.nodes.integrations import integrations
 from gorax_engine.nodes.outbound import OutboundClient
 from gorax_engine.nodes.plugins import open_plugins
 from gorax_engine.nodes.registry import NodeRegistry, builtin_nodes
-from gorax_engine.nodes.tasks.http_request import HttpRequest
 from gorax_engine.nodes.tasks.publish_event import PublishEvent
 from gorax_engine.ops.duties import maintenance_duties
 from gorax_engine.ops.leader import lead
@@ -139,7 +139,7 @@ async def open_engine(
         plugins = await stack.enter_async_context(open_plugins(settings.nodes.plugins, PluginResources(outbound)))
         added = [node for plugin in plugins for node in plugin.nodes]
         events = Events(database)
-        registry = NodeRegistry([*builtin_nodes([HttpRequest(outbound), PublishEvent(events), *nodes]), *added])
+        registry = NodeRegistry([*builtin_nodes([*integrations(outbound, policy), PublishEvent(events), *nodes]), *added])
         completions = Completions(database)
         dsn, role = settings.database.for_worker()
         starts, reads, duties = [await stack.enter_async_context(open_session(dsn, role)) for _ in range(3)]

@@ -21,6 +21,7 @@ from gorax_engine.engine import execution, recorder
 from gorax_engine.nodes import outbound_errors
 from gorax_engine.nodes.control import transform
 from gorax_engine.nodes.egress import OutboundPolicy
+from gorax_engine.nodes.integrations import integrations
 from gorax_engine.nodes.outbound import OutboundClient, OutboundLimits
 from gorax_engine.nodes.registry import NodeRegistry, builtin_nodes
 from gorax_engine.nodes.tasks import http_request
@@ -30,7 +31,7 @@ from gorax_engine.workflows.documents import check_definition
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "gorax_engine"
 PAGE = (ROOT / "docs" / "workflow-language.md").read_text(encoding="utf-8")
-TYPES = NodeRegistry(builtin_nodes([http_request.HttpRequest(OutboundClient(OutboundPolicy()))]))
+TYPES = NodeRegistry(builtin_nodes(integrations(OutboundClient(OutboundPolicy()), OutboundPolicy())))
 EXAMPLES = [
     json.loads(text) if language == "json" else yaml.safe_load(text)
     for language, text in re.findall(r"^```(json|yaml)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
@@ -81,7 +82,8 @@ def test_the_example_of_every_part_has_every_part() -> None:
 
 def test_every_type_has_its_row_and_no_other() -> None:
     rows = {
-        words(name)[0]: (tuple(words(aliases)), kind, output) for name, aliases, kind, _, output in table("type")[:12]
+        words(name)[0]: (tuple(words(aliases)), kind, output)
+        for name, aliases, kind, _, output in table("type")[: len(TYPES.specs)]
     }
     assert {name: row[:2] for name, row in rows.items()} == {
         name: (spec.aliases, spec.kind.value) for name, spec in TYPES.specs.items()
@@ -96,7 +98,7 @@ def test_every_type_has_its_row_and_no_other() -> None:
 
 def test_every_key_of_a_config_has_its_row_and_no_other() -> None:
     section = PAGE.partition("### Config")[2]
-    rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \|", section.partition("\n## ")[0], re.MULTILINE)
+    rows = re.findall(r"^\| `([\w:]+)` \| ([^|]+) \|", section.partition("\n## ")[0], re.MULTILINE)
     listed = [(name, key) for name, cell in rows for key in words(cell)]
     specs = TYPES.specs
     # Keys that are only there to be refused have no row.
@@ -122,6 +124,11 @@ def test_every_code_of_validation_has_its_row_and_no_other() -> None:
     assert len(rows) == len(kinds)
 
 
+def _below(kind: type[outbound_errors.OutboundError]) -> set[type[outbound_errors.OutboundError]]:
+    """Return all classes that are made of one."""
+    return {each for child in kind.__subclasses__() for each in {child, *_below(child)}}
+
+
 def test_every_code_of_a_run_has_its_row_and_no_other() -> None:
     modules = [
         *(PACKAGE / "nodes").rglob("*.py"),
@@ -129,7 +136,7 @@ def test_every_code_of_a_run_has_its_row_and_no_other() -> None:
         *(PACKAGE / "core").rglob("*.py"),
     ]
     codes = {code for function, code in calls(*modules) if function in {"StepError", "_Failure"}}
-    codes |= {each.code for each in outbound_errors.OutboundError.__subclasses__()}
+    codes |= {each.code for each in _below(outbound_errors.OutboundError)}
     codes |= {value for name, value in vars(errors).items() if name.isupper() and isinstance(value, str)}
     codes.add(TYPES.specs["fail"].schema["properties"]["code"]["default"])
     section = PAGE.partition("### Codes at run time")[2].partition("\n## ")[0]

@@ -38,10 +38,10 @@ _CHANNEL: Final[Json] = {"type": "string", "minLength": 1, "description": "The i
 _LOOK: Final[Json] = {
     "thread_ts": {"type": "string", "description": "The `ts` of the message that this one answers."},
     "reply_broadcast": {"type": "boolean", "description": "Show an answer in the channel too."},
-    "unfurl_links": {"type": "boolean"},
-    "unfurl_media": {"type": "boolean"},
-    "icon_emoji": {"type": "string"},
-    "username": {"type": "string"},
+    "unfurl_links": {"type": "boolean", "description": "Show what the links in the text lead to."},
+    "unfurl_media": {"type": "boolean", "description": "Show the media that the links in the text lead to."},
+    "icon_emoji": {"type": "string", "description": "An emoji in place of the sender's picture."},
+    "username": {"type": "string", "description": "A name in place of the sender's."},
 }
 
 
