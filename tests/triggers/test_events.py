@@ -167,6 +167,15 @@ async def test_two_waits_of_a_run_that_open_together_share_an_event_only_if_it_c
     assert await board.got(*late) == [1, 2, 2]
 
 
+async def test_open_waits_of_a_run_share_an_event_also_over_several_batches(board: Board) -> None:
+    run = await board.run()
+    steps = [await board.wait("paid", run=run) for _ in range(2)]
+    event = await board.publish("paid", None, 1, match=False)
+    while not await events.match_events(board.session, [event], 1):
+        pass
+    assert await board.got(*steps) == [1, 1]
+
+
 async def test_late_waits_of_one_run_in_one_call_share_nothing(board: Board) -> None:
     await board.publish("paid", None, 1)
     await board.publish("paid", None, 2)
