@@ -16,9 +16,11 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Match, Route
 
 from gorax_engine import __version__
+from gorax_engine.api.credentials import CredentialRoutes
 from gorax_engine.api.docs_page import docs_page
 from gorax_engine.api.events import EventRoutes
 from gorax_engine.api.executions import ExecutionRoutes
+from gorax_engine.api.notifications import NotificationRoutes
 from gorax_engine.api.problems import (
     CONTENT_TYPE,
     METHOD_NOT_ALLOWED,
@@ -30,6 +32,7 @@ from gorax_engine.api.request_id import HEADER, request_id_of
 from gorax_engine.api.requests import ClientGone
 from gorax_engine.api.routing import Endpoint, GuardedRoute
 from gorax_engine.api.schemas import ProblemDocument
+from gorax_engine.api.tasks import TaskRoutes
 from gorax_engine.api.tenancy import TenancyRoutes
 from gorax_engine.api.webhooks_ingress import PREFIX as WEBHOOKS
 from gorax_engine.api.webhooks_ingress import WebhookIngress
@@ -67,7 +70,10 @@ def build_api(parts: ApiDependencies) -> ASGIApp:
     endpoints = [
         *WorkflowRoutes(parts).endpoints(),
         *ExecutionRoutes(parts).endpoints(),
+        *TaskRoutes(parts).endpoints(),
+        *NotificationRoutes(parts).endpoints(),
         *EventRoutes(parts).endpoints(),
+        *CredentialRoutes(parts).endpoints(),
         *TenancyRoutes(parts, authenticator).endpoints(),
     ]
     api = build_router(endpoints, BearerGate(authenticator), parts)

@@ -1,5 +1,6 @@
 """The values of a form: checked against its fields, with every fault at once."""
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Final
@@ -8,6 +9,8 @@ from gorax_engine.core.instants import parse_instant
 from gorax_engine.core.model import Json
 from gorax_engine.errors import Problem
 from gorax_engine.nodes.control.values import identity
+
+_DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 ROOT: Final = "/data"
 """Where the values stand in the body of a request; problems point below it."""
@@ -86,7 +89,7 @@ def _is_date(text: str) -> bool:
 
 
 def _day(text: str) -> date:
-    if len(text) != len("2030-01-31"):
+    if _DAY.fullmatch(text) is None:
         raise ValueError(text)
     return date.fromisoformat(text)
 
