@@ -1,6 +1,8 @@
 """Plug-ins: what is loaded and under which names, what is refused, and what the guard makes of their faults."""
 
+import re
 import runpy
+import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +33,7 @@ from gorax_engine.nodes.api import (
 )
 from gorax_engine.nodes.plugins import RESERVED, installed_plugins, load_plugins, open_plugins
 from gorax_engine.nodes.registry import NodeRegistry, builtin_nodes
-from gorax_engine.nodes.spec_checks import spec_faults
+from gorax_engine.nodes.spec_checks import ANNOTATIONS, FORMATS, spec_faults
 from tests.nodes.plugin_packages import EXAMPLE, importable, install_example, write_package
 
 CONTEXT = NodeContext("e1", "t1", "w1", "n", "", 1, 0, "e1:n:", b"seed", {})
@@ -391,6 +393,37 @@ def test_faults_of_a_config_are_told_as_for_any_type(site: Path) -> None:
     }
     assert [warning.pointer for warning in reading.warnings] == ["/nodes/1/config/serve"]
     assert types.nearest("exmple:exchange_rate")[0] == "example:exchange_rate"
+
+
+GUIDE = (Path(__file__).parents[2] / "docs" / "how-to" / "node-plugins.md").read_text(encoding="utf-8")
+
+
+def block(language: str) -> str:
+    found = re.search(rf"^```{language}\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def test_the_guide_s_node_type_works() -> None:
+    names: dict[str, Any] = {}
+    exec(block("python"), names)
+    node = cast("PureNode", plugins._guard("acme-nodes", "it", names["Shout"]()))
+    assert node.evaluate({"text": "hi"}, CONTEXT) == Completed({"text": "HI"})
+
+
+def test_the_guide_says_what_is_so() -> None:
+    project = tomllib.loads((EXAMPLE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert tomllib.loads(block("toml"))["project"]["entry-points"] == project["entry-points"]
+    for word in (
+        plugins.GROUP,
+        "x-gorax-secrets",
+        "x-gorax-locals",
+        "x-gorax-message",
+        *ANNOTATIONS - {"bound_path"},
+        *FORMATS,
+    ):
+        assert f"`{word}`" in GUIDE or f'"{word}"' in GUIDE, word
+    assert {"action", "control", "trigger", "ai", "slack", "aws"} <= RESERVED
 
 
 def test_the_example_s_own_tests_pass(site: Path) -> None:

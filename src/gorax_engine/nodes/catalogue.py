@@ -4,11 +4,13 @@ import importlib
 import pkgutil
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType, ModuleType
-from typing import Final
+from typing import Final, cast
 
 from gorax_engine.core.model import NodeSpec
 from gorax_engine.core.validation import nearest
 from gorax_engine.nodes import control, tasks
+from gorax_engine.nodes.outbound import OutboundClient
+from gorax_engine.nodes.tasks.slack import slack_nodes
 
 _PACKAGES: Final = (control, tasks)
 
@@ -32,9 +34,12 @@ class Catalogue:
 def builtin_specs() -> tuple[NodeSpec, ...]:
     """Return the descriptions of all node types of the engine itself, by name.
 
-    They are what stands as `spec` in a class of the modules of `nodes.control` and `nodes.tasks`, or alone in one.
+    They stand as `spec` in the classes of the modules of `nodes.control` and `nodes.tasks`; families of types that
+    share a class make theirs in a function.
     """
     found = {spec.name: spec for module in _modules() for spec in _specs(module)}
+    nobody = cast("OutboundClient", None)  # whoever only describes itself talks to nobody
+    found.update((node.spec.name, node.spec) for node in slack_nodes(nobody))
     return tuple(found[name] for name in sorted(found))
 
 
@@ -46,9 +51,5 @@ def _modules() -> Iterator[ModuleType]:
 
 def _specs(module: ModuleType) -> Iterator[NodeSpec]:
     for value in vars(module).values():
-        if isinstance(value, NodeSpec):
-            yield value
-        elif isinstance(value, type) and isinstance(spec := vars(value).get("spec"), NodeSpec):
+        if isinstance(value, type) and isinstance(spec := vars(value).get("spec"), NodeSpec):
             yield spec
-        elif isinstance(value, tuple | list):
-            yield from (each for each in value if isinstance(each, NodeSpec))

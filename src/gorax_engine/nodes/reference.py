@@ -221,6 +221,8 @@ def _form(place: Places) -> str:
     if "whole number" in words:
         words.pop("number", None)
     annotations = dict.fromkeys(_ANNOTATIONS[form["x-gorax"]] for form in place.forms if "x-gorax" in form)
+    if not words and list(annotations) == [_ANNOTATIONS["literal"]]:
+        return "any value, as it stands"
     if annotations and (not words or "text" in words):
         words = {**annotations, **words}
         words.pop("text", None)

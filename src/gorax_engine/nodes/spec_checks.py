@@ -17,7 +17,7 @@ from gorax_engine.core.validation import ConfigValidator
 
 ANNOTATIONS: Final = frozenset({"expression", "path", "bound_path", "literal", "url", "name", "credential"})
 """The values of `x-gorax` (see `model.NodeSpec`)."""
-FORMATS: Final = frozenset({"gorax-duration", "gorax-instant"})
+FORMATS: Final = frozenset({"gorax-duration", "gorax-instant", "gorax-regex"})
 
 _DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
