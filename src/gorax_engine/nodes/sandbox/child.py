@@ -6,7 +6,6 @@ enemy.
 """
 
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -20,8 +19,8 @@ REQUEST: Final = Struct("!IIdIQ")
 
 Both follow. The context is lines of JSON: first a list of names, then the value of each.
 """
-REPLY: Final = Struct("!cIQ")
-"""Kind, bytes of the payload, the most memory that the child has held so far, in bytes."""
+REPLY: Final = Struct("!cI")
+"""Kind, and bytes of the payload, which follows."""
 READY: Final = b"r"
 """Payload: the names of the guards that are missing, separated by spaces."""
 VALUE: Final = b"v"
@@ -33,9 +32,13 @@ JS_STACK: Final = 4 << 20
 """About 2,000 calls deep."""
 SPARE_MEMORY: Final = 4 << 20
 
+# What `poll` of prelude.js gives back besides JSON.
+_PENDING: Final = 0
+_TOO_LARGE: Final = 1
+_FAILED: Final = 2
+
 _STDIN: Final = 0
 _STDOUT: Final = 1
-_RSS_UNIT: Final = 1 if sys.platform == "darwin" else 1024
 
 
 class _Expired(Exception):
@@ -92,23 +95,24 @@ def _run(
     context.set_memory_limit(memory)
     try:
         poll = call(start, *arguments)
-        while not (text := call(poll, most)):
+        while (result := call(poll, most)) == _PENDING:
             if not call(context.execute_pending_job):
                 return _fault("unsettled")
-        if text == "x":
+        kind = VALUE
+        if result == _FAILED:
             # A script that failed with its memory full may yet say why.
             context.set_memory_limit(memory + SPARE_MEMORY)
-            text = "f" + call(poll, most, call(context.eval, explain))
+            kind, result = FAULT, call(poll, most, call(context.eval, explain))
     except _Expired:
         return _fault("timeout")
     except engine.StackOverflow:
         return _fault("stack")
     except (engine.JSException, MemoryError) as error:
         return _fault(_kind(error))
-    payload = text[1:].encode("utf-8", "replace")
-    if text[0] == "f":
-        return FAULT, payload
-    return (VALUE, payload) if text[0] == "v" and len(payload) <= most else _fault("output")
+    if result == _TOO_LARGE:
+        return _fault("output")
+    payload: bytes = result.encode("utf-8", "replace")
+    return (kind, payload) if kind == FAULT or len(payload) <= most else _fault("output")
 
 
 def _kind(error: Exception) -> str:
@@ -136,7 +140,6 @@ def _read(size: int) -> bytes:
 
 
 def _write(kind: bytes, payload: bytes) -> None:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT
-    frame = memoryview(REPLY.pack(kind, len(payload), peak) + payload)
+    frame = memoryview(REPLY.pack(kind, len(payload)) + payload)
     while frame:
         frame = frame[os.write(_STDOUT, frame) :]

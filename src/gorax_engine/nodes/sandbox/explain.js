@@ -1,10 +1,10 @@
-// Says as JSON why a script has failed, from what it threw and when: while it was read (syntax), run, turned into JSON
+// Says why a script has failed, from what it threw and when: while it was read (syntax), run, turned into JSON
 // (result), or because JSON doesn't have what it returned (refused). Evaluated in the context of the script, afterwards.
 (reason, phase) => {
   "use strict";
   const cut = (text, most) => String(text).slice(0, most).toWellFormed();
   const tell = (kind, name, message, stack) =>
-    JSON.stringify({ kind, name: cut(name, 200), message: cut(message, 2000), stack: cut(stack, 4000) });
+    ({ __proto__: null, kind, name: cut(name, 200), message: cut(message, 2000), stack: cut(stack, 4000) });
   const describe = (value) => {
     if (typeof value === "number") return String(value);
     if (typeof value === "object") return `of type ${Object.prototype.toString.call(value).slice(8, -1)}`;
@@ -35,6 +35,6 @@
     }
     return tell(phase === "syntax" ? "syntax" : "error", name, message, reason.stack);
   } catch {
-    return '{"kind":"error","name":"","message":"a value that can\'t be read","stack":""}';
+    return { __proto__: null, kind: "error", name: "", message: "a value that can't be read", stack: "" };
   }
 }

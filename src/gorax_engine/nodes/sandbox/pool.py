@@ -97,7 +97,8 @@ class Sandbox:
         self._idle.clear()
         # What is being closed is shielded; the wait for idle children is not.
         self._tasks.cancel_scope.cancel()
-        await self._tasks.__aexit__(kind, error, trace)
+        # Without the error: it is not the group's, and would come out of it wrapped.
+        await self._tasks.__aexit__(None, None, None)
         self._tasks = None
 
     async def run(self, script: Script) -> Json:
@@ -187,7 +188,7 @@ class Sandbox:
         if (
             runner.calls >= options.max_calls
             or runner.busy >= options.max_busy
-            or runner.peak - runner.first_peak > options.max_growth
+            or runner.resident() - runner.grown_from > options.max_growth
         ):
             self._discard(runner)
             return
@@ -199,12 +200,10 @@ class Sandbox:
 
     def _discard(self, runner: Child) -> None:
         """Kill a child now, and bury it beside the work."""
-        runner.kill()
-        self._group.start_soon(self._bury, runner)
-
-    async def _bury(self, runner: Child) -> None:
-        await runner.close()
-        self._children.discard(runner)
+        if runner in self._children:
+            self._children.remove(runner)
+            runner.kill()
+            self._group.start_soon(runner.close)
 
     async def _reap(self) -> None:
         """End children that have had no work for a while; there is no such task while there are no children."""

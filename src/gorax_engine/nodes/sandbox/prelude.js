@@ -1,6 +1,7 @@
 // Runs first in each fresh context, so it is short: compiling it is a good part of what a call costs. It gives back
-// `start(script, names, ...values)`, which gives back `poll(most, explain)`: "" while the script isn't done, "v" and the
-// JSON of its value, "o" if that is too large, and "x" if it has failed, which `explain` (explain.js) then describes.
+// `start(script, names, ...values)`, which gives back `poll(most, explain)`: the JSON of the script's value; 0 while there
+// is none, 1 if it is too large, 2 if the script has failed, or, with `explain` (explain.js), the JSON of what that says.
+// Texts that are put together can't be given back: the binding doesn't know them.
 // What it needs is taken before the script can change it; what a script breaks afterwards is its own result alone.
 (() => {
   "use strict";
@@ -59,15 +60,15 @@
     done = true;
   };
   const poll = (most, explain) => {
-    if (!done) return "";
-    if (failed) return explain ? explain(value, phase) : "x";
+    if (!done) return 0;
+    if (failed) return explain ? stringify(explain(value, phase)) : 2;
     try {
       const json = stringify(value, check) ?? "null";
-      return json.length > most ? "o" : "v" + json;
+      return json.length > most ? 1 : json;
     } catch (reason) {
       value = reason;
       failed = true;
-      return "x";
+      return 2;
     }
   };
   return (script, names, ...values) => {
