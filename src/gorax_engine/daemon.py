@@ -32,6 +32,8 @@ from gorax_engine.nodes.integrations import integrations
 from gorax_engine.nodes.outbound import OutboundClient
 from gorax_engine.nodes.plugins import open_plugins
 from gorax_engine.nodes.registry import NodeRegistry, builtin_nodes
+from gorax_engine.nodes.sandbox.pool import Sandbox, SandboxOptions
+from gorax_engine.nodes.tasks.code import Code
 from gorax_engine.nodes.tasks.publish_event import PublishEvent
 from gorax_engine.ops.duties import maintenance_duties
 from gorax_engine.ops.leader import lead
@@ -139,7 +141,10 @@ async def open_engine(
         plugins = await stack.enter_async_context(open_plugins(settings.nodes.plugins, PluginResources(outbound)))
         added = [node for plugin in plugins for node in plugin.nodes]
         events = Events(database)
-        registry = NodeRegistry([*builtin_nodes([*integrations(outbound, policy), PublishEvent(events), *nodes]), *added])
+        sandbox = await stack.enter_async_context(Sandbox(_sandbox_options(settings)))
+        registry = NodeRegistry(
+            [*builtin_nodes([*integrations(outbound, policy), PublishEvent(events), Code(sandbox), *nodes]), *added]
+        )
         completions = Completions(database)
         dsn, role = settings.database.for_worker()
         starts, reads, duties = [await stack.enter_async_context(open_session(dsn, role)) for _ in range(3)]
@@ -179,6 +184,11 @@ async def _work(worker: Worker, *, task_status: TaskStatus[None]) -> None:
 async def _listen(settings: DatabaseSettings, worker: Worker, telemetry: Telemetry) -> None:
     dsn, role = settings.for_listen()
     await listen(dsn, role, {"gorax_ready": worker.ring, "gorax_wake": worker.look_at_marks}, telemetry)
+
+
+def _sandbox_options(settings: Settings) -> SandboxOptions:
+    code = settings.code
+    return SandboxOptions(processes=code.processes, heap=code.memory_limit, idle=code.idle_timeout)
 
 
 def _worker_options(settings: Settings, roles: frozenset[str], name: str) -> WorkerOptions:
