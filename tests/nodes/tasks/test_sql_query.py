@@ -214,7 +214,7 @@ async def test_more_bytes_than_allowed_are_cut_off_on_the_wire(
 ) -> None:
     monkeypatch.setattr(sql_connection, "MAX_BYTES", 100_000)
     await observer.execute("CREATE TABLE t (n int)")
-    query = "INSERT INTO t SELECT 1 RETURNING repeat('x', 99000000)"
+    query = "INSERT INTO t SELECT 1 RETURNING repeat('x', 5000000)"
     error = failure(await run(credential, query))
     assert (error.code, error.classification) == ("response_too_large", Classification.PERMANENT)
     assert await observer.fetchval("SELECT count(*) FROM t") == 0
