@@ -3,7 +3,7 @@
 The statement is never a template: values come as bound parameters. A connection is made for the step and closed after
 it: login, transaction and all take 5 to 7 ms on one machine, no tenant's session outlives its step, and none is shared.
 The host is judged like that of every other request, and the addresses that were judged are dialled; TLS still checks
-the host's name. What comes back is counted on the wire, before it is read. A step that fails rolls its transaction back.
+the host's name. What comes back is counted on the wire, before it is read. A failed step rolls its transaction back.
 """
 
 import ssl
