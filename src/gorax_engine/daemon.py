@@ -46,6 +46,8 @@ from gorax_engine.store.listener import listen
 from gorax_engine.store.session import open_session
 from gorax_engine.telemetry import Telemetry, configure_logging, get_logger
 from gorax_engine.triggers.events import Events
+from gorax_engine.vault.keys import KeyProvider
+from gorax_engine.vault.local_key import open_key_provider
 
 if TYPE_CHECKING:
     from anyio.abc import TaskStatus
@@ -117,6 +119,7 @@ class RunningEngine:
     operations: Operations
     completions: Completions
     events: Events
+    vault: KeyProvider
     worker: Worker | None
 
     def in_flight(self) -> int:
@@ -135,6 +138,7 @@ async def open_engine(
 ) -> AsyncIterator[RunningEngine]:
     """Run the engine's roles (worker, maintenance) and offer its verbs; drain at the end. `nodes` are further types."""
     async with AsyncExitStack() as stack:
+        vault = open_key_provider(settings.vault.key_file)
         database = await stack.enter_async_context(open_database(settings.database))
         policy = OutboundPolicy.read(allow=settings.outbound.allow, deny=settings.outbound.deny)
         outbound = await stack.enter_async_context(OutboundClient(policy, emit=telemetry.emit))
@@ -163,7 +167,7 @@ async def open_engine(
                 if worker is not None:
                     background.start_soon(_listen, settings.database, worker, telemetry)
                     await working.start(_work, worker)
-                yield RunningEngine(database, registry, operations, completions, events, worker)
+                yield RunningEngine(database, registry, operations, completions, events, vault, worker)
                 if worker is not None:
                     worker.drain()
             background.cancel_scope.cancel()
@@ -271,6 +275,7 @@ class _Daemon:
                 verbs=engine.operations,
                 ends=engine.completions,
                 events=engine.events,
+                vault=engine.vault,
                 registry=engine.registry,
                 telemetry=telemetry,
                 max_body_bytes=self.settings.server.max_body_bytes,

@@ -198,6 +198,12 @@ class CodeSettings(_Section):
     idle_timeout: Seconds = 60.0
 
 
+class VaultSettings(_Section):
+    """Where the key for credentials is: a file that only the daemon's user may read. Without it none can be stored."""
+
+    key_file: Path | None = None
+
+
 class LogSettings(_Section):
     """How the daemon logs. `auto` is `console` on a terminal and `json` elsewhere."""
 
@@ -215,6 +221,7 @@ class Settings(_Section):
     nodes: NodesSettings = NodesSettings()
     outbound: OutboundSettings = OutboundSettings()
     code: CodeSettings = CodeSettings()
+    vault: VaultSettings = VaultSettings()
     log: LogSettings = LogSettings()
     state_dir: Path = Path(".gorax")
 

@@ -23,6 +23,7 @@ from gorax_engine.store.database import Database, open_database
 from gorax_engine.telemetry import Telemetry
 from gorax_engine.tenancy.api_keys import new_key
 from gorax_engine.triggers.events import Events
+from gorax_engine.vault.local_key import LocalKey
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -125,6 +126,7 @@ async def api(api_dsn: str) -> AsyncIterator[Api]:
                 verbs=verbs,
                 ends=ends,
                 events=Events(database),
+                vault=LocalKey(bytes(32)),
                 registry=NodeRegistry(builtin_nodes()),
                 telemetry=Telemetry(),
                 max_body_bytes=MAX_BODY,

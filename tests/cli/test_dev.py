@@ -90,6 +90,10 @@ def test_settings_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert (settings.server.host, settings.server.port, settings.management.port) == ("127.0.0.1", 4711, 0)
     assert settings.outbound.allow == ("10.0.0.0/8", "127.0.0.0/8", "::1/128")
     assert settings.worker.slots == 7
+    assert settings.vault.key_file == tmp_path / "vault-key"
+    monkeypatch.setenv("GORAX_VAULT__KEY_FILE", "/etc/gorax/vault-key")
+    settings = settings_of_dev(None, StateDir(tmp_path), "postgresql://u@127.0.0.1/d", 4711)
+    assert settings.vault.key_file == Path("/etc/gorax/vault-key")
 
 
 def test_the_program_is_named_as_it_was_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

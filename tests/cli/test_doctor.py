@@ -1,13 +1,15 @@
 """The doctor's judgement, as a table of facts and verdicts."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gorax_engine.cli.doctor import Verdict, judge
-from gorax_engine.settings import DatabaseSettings
+from gorax_engine.cli.doctor import Verdict, check_vault, judge
+from gorax_engine.settings import DatabaseSettings, VaultSettings
 from gorax_engine.store.doctor import Facts
+from gorax_engine.vault.local_key import new_key_text
 
 HEALTHY = Facts(
     version=(18, 4),
@@ -76,3 +78,15 @@ def test_the_owner_may_be_a_superuser_and_nothing_is_said_of_what_was_not_seen()
     assert found["connection.migrate"] is Verdict.OK
     assert "partitions" not in found
     assert judged({}) == {}
+
+
+def test_the_vault(tmp_path: Path) -> None:
+    assert check_vault(VaultSettings()).verdict is Verdict.WARNING
+    file = tmp_path / "key"
+    file.write_text(new_key_text())
+    file.chmod(0o644)
+    refused = check_vault(VaultSettings(key_file=file))
+    assert (refused.verdict, "chmod 600" in refused.sentence) == (Verdict.FAILED, True)
+    file.chmod(0o600)
+    found = check_vault(VaultSettings(key_file=file))
+    assert (found.verdict, "under local:" in found.sentence) == (Verdict.OK, True)

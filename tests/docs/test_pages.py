@@ -9,10 +9,13 @@ import pytest
 
 from gorax_engine.api import paging, problems, stream
 from gorax_engine.api.app import BASE, DOCS_PATH, OPENAPI_PATH
+from gorax_engine.api.credentials import CredentialRoutes
+from gorax_engine.api.events import EventRoutes
 from gorax_engine.api.executions import ExecutionRoutes
 from gorax_engine.api.tenancy import TenancyRoutes
 from gorax_engine.api.workflows import WorkflowRoutes
 from gorax_engine.cli.serve import ROLES
+from gorax_engine.telemetry import Telemetry
 
 ROOT: Final = Path(__file__).parents[2]
 DOCS: Final = ROOT / "docs"
@@ -97,9 +100,12 @@ def test_the_roles_are_all_named() -> None:
 
 def test_the_routes_that_the_api_page_names_exist() -> None:
     parts: Any = cast("Any", SimpleNamespace)(
-        database=None, verbs=None, ends=None, registry=None, draining=lambda: False
-    )
+        database=None, verbs=None, ends=None, events=None, registry=None, draining=lambda: False, vault=None,
+        telemetry=Telemetry(),
+    )  # fmt: skip
     routes = [*WorkflowRoutes(parts).endpoints(), *ExecutionRoutes(parts).endpoints()]
+    routes += EventRoutes(parts).endpoints()
+    routes += CredentialRoutes(parts).endpoints()
     routes += TenancyRoutes(parts, cast("Any", None)).endpoints()
     known = {(route.method, route.path) for route in routes}
     named = set(re.findall(r"`(GET|POST|PUT|PATCH|DELETE) (/[\w/{}-]+)`", API))

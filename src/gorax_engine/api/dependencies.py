@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from gorax_engine.store.database import Connection, Database
     from gorax_engine.store.events import NewEvent, Published
     from gorax_engine.telemetry import Telemetry
+    from gorax_engine.vault.keys import KeyProvider
 
 
 class Verbs(Protocol):
@@ -52,6 +53,7 @@ class ApiDependencies:
     verbs: Verbs
     ends: Ends
     events: EventRelay
+    vault: KeyProvider
     registry: NodeRegistry
     telemetry: Telemetry
     max_body_bytes: int

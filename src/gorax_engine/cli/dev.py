@@ -28,6 +28,7 @@ from gorax_engine.errors import ConfigurationError, GoraxError
 from gorax_engine.settings import load_settings
 from gorax_engine.store.embedded import EmbeddedPostgres
 from gorax_engine.store.migrate import migrate
+from gorax_engine.vault.local_key import new_key_text
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -74,6 +75,8 @@ async def run(config: Path | None, state: StateDir, port: int) -> None:
         key, is_new = await ensure_tenant(dsn, "Local", "local", state.read(state.api_key_file))
         if is_new:
             state.write_private(state.api_key_file, key)
+        if state.read(state.vault_key_file) is None:
+            state.write_private(state.vault_key_file, new_key_text())
         settings = settings_of_dev(config, state, dsn, port)
         ready = anyio.Event()
         async with anyio.create_task_group() as tasks:
@@ -93,6 +96,7 @@ def settings_of_dev(config: Path | None, state: StateDir, dsn: str, port: int) -
         server={"host": "127.0.0.1", "port": port},
         management={"port": management},
         outbound={"allow": (*own.outbound.allow, *LOOPBACK)},
+        vault={"key_file": own.vault.key_file or state.vault_key_file},
         state_dir=state.path,
     )
 

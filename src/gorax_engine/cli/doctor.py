@@ -15,8 +15,9 @@ from gorax_engine.cli.node import loaded_plugins
 from gorax_engine.cli.output import print_json, print_table
 from gorax_engine.cli.session import Command, Session, pass_session
 from gorax_engine.errors import ConfigurationError, GoraxError
-from gorax_engine.settings import DatabaseSettings, Settings
+from gorax_engine.settings import DatabaseSettings, Settings, VaultSettings
 from gorax_engine.store.doctor import Facts, examine
+from gorax_engine.vault.local_key import open_key_provider
 
 CLOCK_TOLERANCE: Final = 1.0
 MONTHS_WANTED: Final = 2
@@ -64,6 +65,7 @@ async def diagnose(session: Session) -> list[Check]:
     except ConfigurationError as error:
         return [Check("settings", Verdict.FAILED, error.message)]
     checks = [Check("settings", Verdict.OK, "The settings are well-formed."), *_plugins(session.settings())]
+    checks.append(check_vault(session.settings().vault))
     facts: dict[str, Facts] = {}
     for purpose, (dsn, role) in targets.items():
         try:
@@ -87,6 +89,18 @@ def _plugins(settings: Settings) -> Iterator[Check]:
         yield Check(f"plugin.{plugin.package}", Verdict.OK, f"Version {plugin.version} adds {names}.")
     for package in sorted(installed_plugins().keys() - {plugin.package for plugin in plugins}):
         yield Check(f"plugin.{package}", Verdict.OK, "Installed, but not in nodes.plugins: it is not loaded.")
+
+
+def check_vault(vault: VaultSettings) -> Check:
+    """Say whether credentials can be encrypted, and under which key."""
+    try:
+        provider = open_key_provider(vault.key_file)
+    except ConfigurationError as error:
+        return Check("vault", Verdict.FAILED, error.message)
+    if vault.key_file is None:
+        sentence = "vault.key_file is not set: no credential can be stored or used."
+        return Check("vault", Verdict.WARNING, sentence)
+    return Check("vault", Verdict.OK, f"Credentials are encrypted under {provider.key_id} of {vault.key_file}.")
 
 
 def judge(facts: Mapping[str, Facts], database: DatabaseSettings) -> Iterator[Check]:

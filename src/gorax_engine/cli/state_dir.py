@@ -31,6 +31,11 @@ class StateDir:
         return self.path / "api-key"
 
     @property
+    def vault_key_file(self) -> Path:
+        """The key that the credentials of this engine are encrypted under."""
+        return self.path / "vault-key"
+
+    @property
     def examples_file(self) -> Path:
         """Says for which server the example workflows were applied."""
         return self.path / "examples"

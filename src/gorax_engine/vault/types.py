@@ -25,7 +25,7 @@ class CredentialType:
     plain: frozenset[str] = frozenset()
 
 
-_SERVER: Final = frozenset({"host", "port", "database", "username", "security", "from", "region", "bucket", "ssl_mode"})
+_SERVER: Final = frozenset({"host", "port", "database", "username", "tls", "from", "region", "bucket", "ssl_mode"})
 _TYPES: Final[Mapping[str, CredentialType]] = {
     "api_key": CredentialType(("key",)),
     "oauth2": CredentialType(
