@@ -33,6 +33,7 @@ COMMANDS: Final = {
     "execution": Entry("gorax_engine.cli.execution", "List, show, watch, explain and cancel executions."),
     "node": Entry("gorax_engine.cli.node", "List and describe node types, with those of plug-ins."),
     "event": Entry("gorax_engine.cli.event", "Publish events."),
+    "credential": Entry("gorax_engine.cli.credential", "Store secrets for workflows, and see who used them."),
     "tenant": Entry("gorax_engine.cli.tenant", "Create and list tenants (needs the owner's DSN)."),
 }
 
