@@ -13,7 +13,17 @@ import yaml
 
 from gorax_engine.core.expressions import errors
 from gorax_engine.core.json_edge import JsonLimits
-from gorax_engine.core.model import OUTSIDE_RETRY, SECOND, InDoubt, Missing, Node, NodeKind, OnError, RetryStrategy
+from gorax_engine.core.model import (
+    NO_RETRY,
+    OUTSIDE_RETRY,
+    SECOND,
+    InDoubt,
+    Missing,
+    Node,
+    NodeKind,
+    OnError,
+    RetryStrategy,
+)
 from gorax_engine.core.plan import compile_plan
 from gorax_engine.core.policies import JITTER, RETRY_AFTER_CAP
 from gorax_engine.core.reading import MAX_EDGES, MAX_NODES, document, policies, read, storable
@@ -24,14 +34,17 @@ from gorax_engine.nodes.egress import OutboundPolicy
 from gorax_engine.nodes.integrations import integrations
 from gorax_engine.nodes.outbound import OutboundClient, OutboundLimits
 from gorax_engine.nodes.registry import NodeRegistry, builtin_nodes
+from gorax_engine.nodes.sandbox.pool import Sandbox
 from gorax_engine.nodes.tasks import http_request
+from gorax_engine.nodes.tasks.code import Code
 from gorax_engine.settings import ServerSettings
 from gorax_engine.workflows.documents import check_definition
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "gorax_engine"
 PAGE = (ROOT / "docs" / "workflow-language.md").read_text(encoding="utf-8")
-TYPES = NodeRegistry(builtin_nodes(integrations(OutboundClient(OutboundPolicy()), OutboundPolicy())))
+TASKS = [*integrations(OutboundClient(OutboundPolicy()), OutboundPolicy()), Code(Sandbox())]
+TYPES = NodeRegistry(builtin_nodes(TASKS))
 EXAMPLES = [
     json.loads(text) if language == "json" else yaml.safe_load(text)
     for language, text in re.findall(r"^```(json|yaml)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
@@ -161,7 +174,9 @@ def test_every_policy_and_setting_has_its_row_and_no_other() -> None:
 def test_figures() -> None:
     text = " ".join(PAGE.split())
     limits = OutboundLimits()
-    assert {spec.retry for spec in TYPES.specs.values() if spec.kind is NodeKind.TASK} == {OUTSIDE_RETRY}
+    tasks = {name: spec.retry for name, spec in TYPES.specs.items() if spec.kind is NodeKind.TASK}
+    assert tasks.pop("code") == NO_RETRY
+    assert set(tasks.values()) == {OUTSIDE_RETRY}
     assert (OUTSIDE_RETRY.initial_delay, OUTSIDE_RETRY.max_delay, OUTSIDE_RETRY.multiplier) == (SECOND, 60 * SECOND, 2)
     assert (RETRY_AFTER_CAP, limits.max_redirects) == (3600 * SECOND, 3)
     for figure in (
