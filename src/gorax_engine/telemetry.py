@@ -113,6 +113,12 @@ class VaultOperation(Struct, frozen=True, gc=False):
     result: str
 
 
+class TaskMailHandled(Struct, frozen=True, gc=False):
+    """A mail about a human task was `sent`, `failed` (and will be tried again) or `given_up`."""
+
+    result: str
+
+
 class DatabaseError(Struct, frozen=True, gc=False):
     """A statement failed; `sqlstate_class` is the first two characters of its SQLSTATE."""
 
@@ -133,6 +139,7 @@ TelemetryEvent: TypeAlias = (
     | NotifyReceived
     | OutboundRequest
     | VaultOperation
+    | TaskMailHandled
     | DatabaseError
 )
 

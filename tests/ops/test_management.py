@@ -31,7 +31,7 @@ class World:
         self.looks += 1
         if self.fault:
             raise self.fault
-        return QueueState({"ready": 1}, 2.0, 0)
+        return QueueState({"ready": 1}, 2.0, 0, 3)
 
     def client(self) -> httpx2.AsyncClient:
         checks = HealthChecks(self.check, self.look, lambda: self.started, lambda: self.draining)

@@ -21,6 +21,7 @@ from gorax_engine.telemetry import (
     OutboundRequest,
     StepFinished,
     StepRetried,
+    TaskMailHandled,
     TelemetryEvent,
     VaultOperation,
     WebhookHandled,
@@ -50,6 +51,7 @@ CASES: list[tuple[TelemetryEvent, str]] = [
     (NotifyReceived(), "gorax_notify_received_total 1.0"),
     (OutboundRequest("2xx"), 'gorax_outbound_requests_total{class="2xx"} 1.0'),
     (VaultOperation("read", "ok"), 'gorax_vault_operations_total{operation="read",result="ok"} 1.0'),
+    (TaskMailHandled("sent"), 'gorax_task_mails_total{result="sent"} 1.0'),
     (DatabaseError("40"), 'gorax_db_errors_total{sqlstate_class="40"} 1.0'),
 ]
 
@@ -70,10 +72,11 @@ def test_gauges() -> None:
     metrics.in_flight(lambda: 5)
     metrics.pools(lambda: {"app": (3, 1), "worker": (2, 2)})
     assert b"gorax_queue_depth" not in metrics.render()
-    metrics.queue({"ready": 4, "parked": 1}, None, 2)
+    metrics.queue({"ready": 4, "parked": 1}, None, 2, 6)
     text = metrics.render().decode()
     for line in (
         "gorax_executions_in_flight 5.0", 'gorax_db_pool_connections{state="used"} 2.0', "gorax_timers_due 2.0",
+        "gorax_human_tasks_open 6.0",
         'gorax_db_pool_connections{state="idle"} 3.0', 'gorax_queue_depth{state="ready"} 4.0',
         "gorax_queue_oldest_age_seconds 0.0", 'gorax_worker_info{version="1.2.3",worker="w1"} 1.0',
     ):  # fmt: skip

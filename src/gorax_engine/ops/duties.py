@@ -11,6 +11,7 @@ from gorax_engine.engine.operations import Operations, StartKey, StartRequest
 from gorax_engine.engine.recorder import ERROR_WORKFLOW_EVENT
 from gorax_engine.errors import Conflict, Forbidden, IdempotencyMismatch, InvalidInput, NotFound
 from gorax_engine.ops.leader import Duty
+from gorax_engine.people.deadlines import watch
 from gorax_engine.store import events, maintenance
 from gorax_engine.telemetry import get_logger
 from gorax_engine.triggers.events import work_off
@@ -32,10 +33,15 @@ def maintenance_duties(session: Session, operations: Operations) -> Sequence[Dut
         Duty("outbox", 2.0, lambda: _work_off_outbox(session, operations)),
         Duty("events", 1.0, lambda: work_off(session, operations)),
         Duty("expired_events", 60.0, lambda: _in_batches(lambda: events.expire(session, BATCH))),
+        Duty("task_deadlines", 1.0, lambda: _watch_tasks(session)),
         Duty("partitions", 3600.0, lambda: maintenance.ensure_partitions(session)),
         Duty("start_keys", 60.0, lambda: _in_batches(lambda: maintenance.expire_start_keys(session, BATCH))),
         Duty("answers", 60.0, lambda: _in_batches(lambda: maintenance.expire_answers(session, BATCH))),
     )
+
+
+async def _watch_tasks(session: Session) -> None:
+    await watch(session)
 
 
 async def _in_batches(delete: Callable[[], Json]) -> None:

@@ -41,6 +41,7 @@ class QueueState:
     depth: dict[str, int]
     oldest_age: float | None
     timers_due: int
+    human_tasks_open: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,7 @@ class ManagementApp:
             except (GoraxError, TimeoutError):
                 self._metrics.forget_queue()
             else:
-                self._metrics.queue(state.depth, state.oldest_age, state.timers_due)
+                self._metrics.queue(state.depth, state.oldest_age, state.timers_due, state.human_tasks_open)
             self._queue_at = self._clock()
 
 
@@ -147,4 +148,4 @@ async def read_queue(database: Database) -> QueueState:
     """Look at the queue. Raises Unavailable."""
     row = await executions.queue_state(database)
     depth = {state: row[state] for state in ("running", "ready", "parked")}
-    return QueueState(depth, row["oldest_age"], row["timers_due"])
+    return QueueState(depth, row["oldest_age"], row["timers_due"], row["human_tasks_open"])

@@ -27,6 +27,7 @@ from gorax_engine.telemetry import (
     OutboundRequest,
     StepFinished,
     StepRetried,
+    TaskMailHandled,
     TelemetryEvent,
     VaultOperation,
     WebhookHandled,
@@ -73,6 +74,7 @@ class Metrics:
         self._notified = Counter("gorax_notify_received", "Notifications from Postgres", registry=keep)
         self._outbound = Counter("gorax_outbound_requests", "Calls of nodes to the outside", ["class"], registry=keep)
         self._vault = Counter("gorax_vault_operations", "Acts on credentials", ["operation", "result"], registry=keep)
+        self._task_mails = Counter("gorax_task_mails", "Mails about human tasks", ["result"], registry=keep)
         self._db_errors = Counter("gorax_db_errors", "Statements that failed", ["sqlstate_class"], registry=keep)
         info = Info("gorax_worker", "This process", registry=keep)
         info.info({"version": version, "worker": worker})
@@ -90,9 +92,9 @@ class Metrics:
         gauge.labels("idle").set_function(lambda: float(sum(idle for _, idle in sizes().values())))
         gauge.labels("used").set_function(lambda: float(sum(all_ - idle for all_, idle in sizes().values())))
 
-    def queue(self, depth: dict[str, int], oldest_age: float | None, timers_due: int) -> None:
-        """Note what the queue looked like just now."""
-        self._gauges.set(depth, oldest_age, timers_due)
+    def queue(self, depth: dict[str, int], oldest_age: float | None, timers_due: int, human_tasks_open: int) -> None:
+        """Note what the queue looked like just now, and how many tasks people still have."""
+        self._gauges.set(depth, oldest_age, timers_due, human_tasks_open)
 
     def forget_queue(self) -> None:
         """Show nothing about the queue: the database doesn't answer, and an old number would be believed."""
@@ -137,6 +139,8 @@ class Metrics:
                 self._outbound.labels(status_class).inc()
             case VaultOperation(operation, result):
                 self._vault.labels(operation, result).inc()
+            case TaskMailHandled(result):
+                self._task_mails.labels(result).inc()
             case DatabaseError(sqlstate_class):
                 self._db_errors.labels(sqlstate_class).inc()
             case _:
@@ -181,10 +185,11 @@ class _Gauges:
         self._depth: dict[str, int] | None = None
         self._oldest: float | None = None
         self._timers = 0
+        self._tasks = 0
         self._seen_at = 0.0
 
-    def set(self, depth: dict[str, int], oldest_age: float | None, timers_due: int) -> None:
-        self._depth, self._oldest, self._timers = depth, oldest_age, timers_due
+    def set(self, depth: dict[str, int], oldest_age: float | None, timers_due: int, human_tasks_open: int) -> None:
+        self._depth, self._oldest, self._timers, self._tasks = depth, oldest_age, timers_due, human_tasks_open
         self._seen_at = time.monotonic()
 
     def clear(self) -> None:
@@ -203,3 +208,4 @@ class _Gauges:
         waited = (self._oldest or 0.0) + (time.monotonic() - self._seen_at if self._oldest else 0.0)
         yield GaugeMetricFamily("gorax_queue_oldest_age_seconds", "Age of the oldest ready run", value=waited)
         yield GaugeMetricFamily("gorax_timers_due", "Parked runs whose time has come", value=self._timers)
+        yield GaugeMetricFamily("gorax_human_tasks_open", "Tasks that wait for people", value=self._tasks)

@@ -68,7 +68,8 @@ def _contains(text: str) -> str:
 
 
 async def queue_state(database: Database) -> Row:
-    """Return how many live runs there are (running, ready, parked, timers_due) and the oldest_age in seconds.
+    """Return how many live runs there are (running, ready, parked, timers_due), the oldest_age in seconds, and
+    human_tasks_open.
 
     Counts end at 100,000: a scrape must not grow with the backlog. Raises Unavailable.
     """

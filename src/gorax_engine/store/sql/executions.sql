@@ -34,5 +34,6 @@ SELECT count(*) FILTER (WHERE owner IS NOT NULL) AS running,
        count(*) FILTER (WHERE owner IS NULL AND ready_at IS NULL) AS parked,
        count(*) FILTER (WHERE owner IS NULL AND ready_at IS NULL AND due_at <= clock_timestamp()) AS timers_due,
        (SELECT extract(epoch FROM clock_timestamp() - min(o.ready_at))::double precision
-        FROM execution_queue o WHERE o.owner IS NULL AND o.ready_at IS NOT NULL) AS oldest_age
+        FROM execution_queue o WHERE o.owner IS NULL AND o.ready_at IS NOT NULL) AS oldest_age,
+       (SELECT count(*) FROM (SELECT FROM human_tasks WHERE status = 'pending' LIMIT 100000) t) AS human_tasks_open
 FROM (SELECT owner, ready_at, due_at FROM execution_queue LIMIT 100000) live;
