@@ -33,6 +33,7 @@ from gorax_engine.nodes.outbound import OutboundClient
 from gorax_engine.nodes.plugins import open_plugins
 from gorax_engine.nodes.registry import NodeRegistry, builtin_nodes
 from gorax_engine.nodes.sandbox.pool import Sandbox, SandboxOptions
+from gorax_engine.nodes.smtp import SmtpClient
 from gorax_engine.nodes.tasks.code import Code
 from gorax_engine.nodes.tasks.publish_event import PublishEvent
 from gorax_engine.ops.duties import maintenance_duties
@@ -40,6 +41,7 @@ from gorax_engine.ops.leader import lead
 from gorax_engine.ops.management import HealthChecks, ManagementApp, check_database, read_queue
 from gorax_engine.ops.metrics import Metrics
 from gorax_engine.ops.sd_notify import notify
+from gorax_engine.people.mail import TaskMail
 from gorax_engine.store.database import Database, open_database
 from gorax_engine.store.doctor import examine
 from gorax_engine.store.listener import listen
@@ -48,6 +50,7 @@ from gorax_engine.telemetry import Telemetry, configure_logging, get_logger
 from gorax_engine.triggers.events import Events
 from gorax_engine.vault.keys import KeyProvider
 from gorax_engine.vault.local_key import open_key_provider
+from gorax_engine.vault.secrets import Secrets
 
 if TYPE_CHECKING:
     from anyio.abc import TaskStatus
@@ -163,6 +166,9 @@ async def open_engine(
             background.start_soon(completions.run)
             if "maintenance" in roles:
                 background.start_soon(lead, duties, maintenance_duties(duties, operations))
+                mails, opening = [await stack.enter_async_context(open_session(dsn, role)) for _ in range(2)]
+                secrets = Secrets(opening, vault, telemetry.emit)
+                background.start_soon(TaskMail(mails, secrets, SmtpClient(policy), telemetry.emit).run)
             async with anyio.create_task_group() as working:
                 if worker is not None:
                     background.start_soon(_listen, settings.database, worker, telemetry)
