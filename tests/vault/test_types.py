@@ -33,6 +33,7 @@ def test_what_a_type_needs_is_enough(type: str, value: dict[str, Any]) -> None:
     ("type", "value", "pointers"),
     [
         ("api_key", {"api_key": "k"}, ["/value/key"]),
+        ("email_smtp", {"username": "u"}, ["/value/host"]),
         ("api_key", {"key": ""}, ["/value/key"]),
         ("api_key", {"key": 5}, ["/value/key"]),
         ("basic_auth", {}, ["/value/username", "/value/password"]),

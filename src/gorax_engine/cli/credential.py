@@ -58,7 +58,9 @@ def list_credentials(session: Session, type_: str | None, status: str | None, li
 
 @command.command()
 @click.argument("name")
-@click.option("--type", "type_", required=True, help="api_key, bearer_token, basic_auth, oauth2, smtp, custom, ...")
+@click.option(
+    "--type", "type_", required=True, help="api_key, bearer_token, basic_auth, oauth2, email_smtp, custom, ..."
+)
 @click.option("--from", "source", type=click.File("rb"), default="-", help="Where the secret is; default: stdin.")
 @click.option("--description")
 @click.option("--expires-at", help="After which moment it may not be used, RFC 3339.")

@@ -26,6 +26,7 @@ class CredentialType:
 
 
 _SERVER: Final = frozenset({"host", "port", "database", "username", "tls", "from", "region", "bucket", "ssl_mode"})
+_MAIL: Final = CredentialType(("host",), _SERVER)
 _TYPES: Final[Mapping[str, CredentialType]] = {
     "api_key": CredentialType(("key",)),
     "oauth2": CredentialType(
@@ -33,7 +34,8 @@ _TYPES: Final[Mapping[str, CredentialType]] = {
     ),
     "basic_auth": CredentialType(("username", "password"), frozenset({"username"})),
     "bearer_token": CredentialType(("token",)),
-    "smtp": CredentialType(("host",), _SERVER),
+    "email_smtp": _MAIL,
+    "smtp": _MAIL,
     "custom": CredentialType((), frozenset({"type", "host", "port", "region"})),
 }
 _FAMILIES: Final[Mapping[str, CredentialType]] = {
