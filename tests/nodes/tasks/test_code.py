@@ -1,10 +1,13 @@
 """The node type `code`: its config, what a script sees, and how it ends. The sandbox has tests of its own."""
 
+import re
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import pytest
+import yaml
 
 from gorax_engine.core.config_template import compile_config
 from gorax_engine.core.expressions import Scope
@@ -141,3 +144,21 @@ def test_configs_are_judged_on_save(config: dict[str, Json], faults: int, name: 
         {"nodes": nodes, "edges": [{"source": "start", "target": "c"}]}, NodeRegistry(builtin_nodes([Code(Sandbox())]))
     )
     assert len(reading.problems) == faults, reading.problems
+
+
+async def test_the_example_of_the_page_does_what_it_says(sandbox: Sandbox) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "how-to" / "code.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    document = yaml.safe_load(example)
+    reading = read(document, NodeRegistry(builtin_nodes([Code(Sandbox())])))
+    assert (reading.problems, reading.warnings) == ((), ())
+    (config,) = [node["config"] for node in document["nodes"] if node["type"] == "code"]
+
+    def roots(price: int) -> dict[str, Json]:
+        return {**ROOTS, "trigger": {"body": {"customer": "Ada", "lines": [{"count": 2, "price": price}]}}}
+
+    assert await run(sandbox, config, roots(5)) == Completed({"total": 10, "lines": 1, "customer": "Ada"})
+    failed = await run(sandbox, config, roots(-5))
+    assert isinstance(failed, Failed)
+    assert failed.error.message == "The script threw in line 2: Error: The total is -10."
+    assert failed.error.details == {"line": 2}

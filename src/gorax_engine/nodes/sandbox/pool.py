@@ -167,11 +167,8 @@ class Sandbox:
 
     async def _runner(self) -> Child:
         """Return a warm child, the last one that worked, so that those too many become idle; else a new one."""
-        while self._idle:
-            runner = self._idle.pop()
-            if runner.alive:
-                return runner
-            self._discard(runner)
+        if self._idle:
+            return self._idle.pop()
         try:
             runner = await Child.start(self.options.heap)
         except (ChildDied, OSError) as error:

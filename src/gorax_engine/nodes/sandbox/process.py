@@ -73,11 +73,6 @@ class Child:
         """The id of the process."""
         return self._process.pid
 
-    @property
-    def alive(self) -> bool:
-        """Whether the process was alive when it was last heard of."""
-        return self._process.returncode is None
-
     def resident(self) -> int:
         """Return how many bytes of memory the child holds; 0 where the system doesn't say. Reading it takes 10 µs."""
         try:
