@@ -21,7 +21,10 @@ def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         yield package
 
 
-def test_lists_the_types_of_the_engine_and_of_plugins(example: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_lists_the_types_of_the_engine_and_of_plugins(
+    example: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_package(tmp_path, "acme-nodes", {"it": "acme_nodes:absent"}, "")
     assert main(["node", "list"]) == 0
     rows = [line.split()[:3] for line in capsys.readouterr().out.splitlines()]
     assert ["http_request", "task", "gorax-engine"] in rows

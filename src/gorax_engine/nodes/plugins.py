@@ -64,8 +64,6 @@ def load_plugins(allowed: Sequence[str], resources: PluginResources) -> tuple[Pl
     Raises ConfigurationError, which names the package, if one is not installed or anything about it is wrong.
     """
     installed = _installed()
-    for name in installed.keys() - {normalise(name) for name in allowed}:
-        _log.info("plugin_not_allowed", package=name)
     plugins = [_load(name, installed.get(name), resources) for name in dict.fromkeys(map(normalise, allowed))]
     owners: dict[str, str] = {}
     for plugin in plugins:
@@ -83,6 +81,8 @@ async def open_plugins(allowed: Sequence[str], resources: PluginResources) -> As
     Raises ConfigurationError as `load_plugins` does, and if one can't be opened.
     """
     plugins = load_plugins(allowed, resources)
+    for package in sorted(installed_plugins().keys() - {plugin.package for plugin in plugins}):
+        _log.info("plugin_not_allowed", package=package)
     opened = False
     opening = ""
     with anyio.CancelScope(deadline=anyio.current_time() + OPEN_TIMEOUT) as scope:
