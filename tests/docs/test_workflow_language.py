@@ -154,6 +154,9 @@ def test_every_code_of_a_run_has_its_row_and_no_other() -> None:
     codes.add(TYPES.specs["fail"].schema["properties"]["code"]["default"])
     section = PAGE.partition("### Codes at run time")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+    for vault in ("secrets", "keys"):
+        text = (PACKAGE / "vault" / f"{vault}.py").read_text(encoding="utf-8")
+        codes |= set(re.findall(r'"((?:credential|vault)_[a-z_]+)"', text)) - {"credential_id"}
     assert sorted(rows) == sorted(codes)
 
 
