@@ -106,6 +106,18 @@ def test_the_first_workflow(dev: Dev, terminal: Terminal) -> None:
     assert execute("docs/how-to/first-workflow.md", ["signup.yaml"], dev, terminal) >= 8
 
 
+def test_credentials(dev: Dev, terminal: Terminal) -> None:
+    page = "docs/how-to/credentials.md"
+    (terminal.folder / "stripe-key").write_text("sk_live_of_the_page\n", encoding="utf-8")
+    mail = next(text for language, text in blocks(page) if language == "json")
+    (terminal.folder / "mail.json").write_text(mail, encoding="utf-8")
+    assert execute(page, [], dev, terminal) == 8
+    assert (dev.folder / ".gorax" / "vault-key").stat().st_mode & 0o777 == 0o600
+    log = terminal.succeed("gorax credential access-log stripe")
+    assert [line.split()[1] for line in log.splitlines()[1:]] == ["update", "update", "create"]
+    assert "sk_live" not in log
+
+
 def test_operating_on_a_database_of_your_own() -> None:
     page = blocks("docs/how-to/operate.md")
     sql = next(text for language, text in page if language == "sql")
