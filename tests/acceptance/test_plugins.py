@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from gorax_engine.nodes.catalogue import builtin_specs
 from tests.nodes.plugin_packages import EXAMPLE, install_example, write_package
 
 from .conftest import empty_folder
-from .harness import free_port, gorax, run_dev
+from .harness import Api, free_port, gorax, run_dev
 from .sink import Reply, Sink
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
@@ -27,6 +28,13 @@ def allowing(package: str, packages: Path) -> dict[str, str]:
     """The environment of a daemon that finds the packages and may load one of them."""
     path = os.pathsep.join(filter(None, (str(packages), os.environ.get("PYTHONPATH"))))
     return {"PYTHONPATH": path, "GORAX_NODES__PLUGINS": package}
+
+
+def test_the_daemon_knows_every_type_of_the_reference(api: Api) -> None:
+    names = [name for spec in builtin_specs() for name in (spec.name, *spec.aliases)]
+    nodes = [{"id": f"n{number}", "type": name} for number, name in enumerate(names)]
+    verdict = api.data("POST", "/workflows/validate", {"definition": {"nodes": nodes, "edges": []}})
+    assert [fault["message"] for fault in verdict["errors"] if fault["code"] == "unknown_type"] == []
 
 
 def test_the_example_runs_as_any_type_does(sink: Sink) -> None:
