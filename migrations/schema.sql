@@ -260,8 +260,8 @@ CREATE TABLE events (
     CONSTRAINT chk_events_idempotency_key CHECK ((length(idempotency_key) <= 2048)),
     CONSTRAINT events_pkey PRIMARY KEY (id)
 ) WITH (autovacuum_vacuum_scale_factor=0, autovacuum_vacuum_threshold=1000, autovacuum_vacuum_cost_delay=0);
-CREATE INDEX events_by_key ON public.events USING btree (tenant_id, name, correlation_key, id) WHERE (correlation_key IS NOT NULL);
-CREATE INDEX events_by_name ON public.events USING btree (tenant_id, name, id);
+CREATE INDEX events_by_key ON public.events USING btree (tenant_id, name, correlation_key, published_at, id) WHERE (correlation_key IS NOT NULL);
+CREATE INDEX events_by_name ON public.events USING btree (tenant_id, name, published_at, id);
 CREATE INDEX events_expiry ON public.events USING btree (delete_after);
 CREATE UNIQUE INDEX events_idempotency ON public.events USING btree (tenant_id, idempotency_key) WHERE (idempotency_key IS NOT NULL);
 CREATE INDEX events_undispatched ON public.events USING btree (id) WHERE (NOT dispatched);
@@ -774,7 +774,7 @@ CREATE TABLE start_keys (
     created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     expires_at timestamp with time zone,
     CONSTRAINT chk_start_keys_key CHECK ((length(key) <= 512)),
-    CONSTRAINT chk_start_keys_kind CHECK (((kind)::text = ANY ((ARRAY['idempotency'::character varying, 'delivery'::character varying, 'occurrence'::character varying, 'event'::character varying, 'error_workflow'::character varying])::text[]))),
+    CONSTRAINT chk_start_keys_kind CHECK (((kind)::text = ANY ((ARRAY['idempotency'::character varying, 'delivery'::character varying, 'occurrence'::character varying, 'event'::character varying, 'error_workflow'::character varying, 'child'::character varying])::text[]))),
     CONSTRAINT start_keys_pkey PRIMARY KEY (tenant_id, kind, key)
 );
 CREATE INDEX start_keys_expiry ON public.start_keys USING btree (expires_at);

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
@@ -37,13 +37,18 @@ from gorax_engine.nodes.registry import NodeRegistry, builtin_nodes
 from gorax_engine.nodes.sandbox.pool import Sandbox
 from gorax_engine.nodes.tasks import http_request
 from gorax_engine.nodes.tasks.code import Code
+from gorax_engine.nodes.tasks.publish_event import PublishEvent
 from gorax_engine.settings import ServerSettings
 from gorax_engine.workflows.documents import check_definition
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "gorax_engine"
 PAGE = (ROOT / "docs" / "workflow-language.md").read_text(encoding="utf-8")
-TASKS = [*integrations(OutboundClient(OutboundPolicy()), OutboundPolicy()), Code(Sandbox())]
+TASKS = [
+    *integrations(OutboundClient(OutboundPolicy()), OutboundPolicy()),
+    PublishEvent(cast("Any", None)),
+    Code(Sandbox()),
+]
 TYPES = NodeRegistry(builtin_nodes(TASKS))
 EXAMPLES = [
     json.loads(text) if language == "json" else yaml.safe_load(text)
@@ -83,7 +88,7 @@ def test_an_example_is_accepted_without_a_warning(example: Any) -> None:
 
 
 def test_there_are_examples_and_the_last_is_the_canonical_form_of_the_one_before() -> None:
-    assert len(EXAMPLES) == 4
+    assert len(EXAMPLES) == 5
     assert read(EXAMPLES[-2], TYPES).canonical == EXAMPLES[-1]
 
 
@@ -149,14 +154,14 @@ def test_every_code_of_a_run_has_its_row_and_no_other() -> None:
         *(PACKAGE / "core").rglob("*.py"),
     ]
     codes = {code for function, code in calls(*modules) if function in {"StepError", "_Failure"}}
+    for vault in ("secrets", "keys"):
+        text = (PACKAGE / "vault" / f"{vault}.py").read_text(encoding="utf-8")
+        codes |= set(re.findall(r'"((?:credential|vault)_[a-z_]+)"', text)) - {"credential_id"}
     codes |= {each.code for each in _below(outbound_errors.OutboundError)}
     codes |= {value for name, value in vars(errors).items() if name.isupper() and isinstance(value, str)}
     codes.add(TYPES.specs["fail"].schema["properties"]["code"]["default"])
     section = PAGE.partition("### Codes at run time")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
-    for vault in ("secrets", "keys"):
-        text = (PACKAGE / "vault" / f"{vault}.py").read_text(encoding="utf-8")
-        codes |= set(re.findall(r'"((?:credential|vault)_[a-z_]+)"', text)) - {"credential_id"}
     assert sorted(rows) == sorted(codes)
 
 

@@ -6,12 +6,13 @@ CREATE OR REPLACE FUNCTION gorax_match_events(p_events uuid[], p_limit integer) 
 LANGUAGE plpgsql
 AS $function$
 DECLARE
+    v_found integer;
     v_steps uuid[];
 BEGIN
     -- Waits without a key and those with the event's key: two queries, so that each has its index.
-    SELECT array_agg(c.step_id) INTO v_steps
+    SELECT count(*), array_agg(DISTINCT c.step_id) INTO v_found, v_steps
       FROM (
-          SELECT DISTINCT f.step_id
+          SELECT f.step_id
             FROM (
                 SELECT w.step_id, w.execution_id, w.created_at, e.id AS event_id, e.published_at
                   FROM events e
@@ -34,7 +35,7 @@ BEGIN
     IF v_steps IS NULL THEN
         -- If this is lost in a crash, somebody looks in vain once more.
         PERFORM set_config('synchronous_commit', 'off', true);
-    ELSIF gorax_deliver_events(v_steps) > 0 AND cardinality(v_steps) >= p_limit THEN
+    ELSIF gorax_deliver_events(v_steps) > 0 AND v_found >= p_limit THEN
         RETURN false;
     END IF;
     UPDATE events e SET matched = true
