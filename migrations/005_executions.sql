@@ -151,7 +151,8 @@ CREATE TABLE start_keys (
     created_at TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp(),
     expires_at TIMESTAMPTZ,
     PRIMARY KEY (tenant_id, kind, key),
-    CONSTRAINT chk_start_keys_kind CHECK (kind IN ('idempotency', 'delivery', 'occurrence', 'event', 'error_workflow')),
+    CONSTRAINT chk_start_keys_kind CHECK (kind IN (
+        'idempotency', 'delivery', 'occurrence', 'event', 'error_workflow', 'child')),
     CONSTRAINT chk_start_keys_key CHECK (length(key) <= 512)
 );
 

@@ -158,7 +158,8 @@ async def open_engine(
         worker = None
         if "worker" in roles:
             options = _worker_options(settings, roles, name)
-            worker = Worker(options, (dsn, role), registry, telemetry, completions.ended)
+            secrets = Secrets(await stack.enter_async_context(open_session(dsn, role)), vault, telemetry.emit)
+            worker = Worker(options, (dsn, role), registry, telemetry, completions.ended, secrets)
         operations = Operations(starts, database, Plans(reads, registry), telemetry, worker)
         async with anyio.create_task_group() as background:
             background.start_soon(operations.run)

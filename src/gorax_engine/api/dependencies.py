@@ -10,7 +10,7 @@ from uuid import UUID
 from gorax_engine.core.json_edge import JsonLimits
 
 if TYPE_CHECKING:
-    from gorax_engine.engine.operations import Started, StartRequest
+    from gorax_engine.engine.starting import Started, StartRequest
     from gorax_engine.nodes.registry import NodeRegistry
     from gorax_engine.store.database import Connection, Database
     from gorax_engine.store.events import NewEvent, Published

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from gorax_engine.core.json_edge import JsonLimits
-    from gorax_engine.engine.operations import Started, StartRequest
+    from gorax_engine.engine.starting import Started, StartRequest
     from gorax_engine.store.webhooks import Webhook
 
 PREFIX: Final = "/webhooks/"

@@ -29,7 +29,7 @@ from gorax_engine.api.schemas import (
     WorkflowVersionSummary,
 )
 from gorax_engine.core import json_edge
-from gorax_engine.engine.operations import StartKey, StartRequest
+from gorax_engine.engine.starting import StartKey, StartRequest
 from gorax_engine.errors import NotFound, Problem
 from gorax_engine.store import executions, webhooks, workflows
 from gorax_engine.store.request_idempotency import LIFETIME

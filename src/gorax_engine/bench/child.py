@@ -22,7 +22,7 @@ import anyio.to_thread
 from gorax_engine import __version__
 from gorax_engine.bench.workload import BODY, Hold, Noop, limit_run
 from gorax_engine.daemon import RunningEngine, open_engine, settle_memory
-from gorax_engine.engine.operations import StartKey, StartRequest
+from gorax_engine.engine.starting import StartKey, StartRequest
 from gorax_engine.ops.metrics import Metrics
 from gorax_engine.settings import load_settings
 from gorax_engine.store import bench

@@ -16,15 +16,45 @@ class StartStep(Struct, frozen=True, gc=False):
     at: Instant
 
 
-class SkipStep(Struct, frozen=True, gc=False):
-    """Record that a step never runs: its incoming edges are dead, its `when` is false, or the run has ended."""
+class OpenStep(Struct, frozen=True, gc=False):
+    """Record that a scope, which the walk carries out itself, runs now; `given` is its config as rendered."""
 
     step: StepKey
+    attempt: int
+    given: Json
     at: Instant
 
 
+class EndStep(Struct, frozen=True, gc=False):
+    """Record that a scope or join has ended: well with `output`, or badly with `error`.
+
+    `bound` is that error as templates see it; it names the step where it came from.
+    """
+
+    step: StepKey
+    attempt: int
+    output: Json
+    error: StepError | None
+    bound: Json
+    at: Instant
+
+
+class SkipStep(Struct, frozen=True, gc=False):
+    """Record that a step never runs: its incoming edges are dead, its `when` is false (`declined`), or it was cut off.
+
+    Of a step that was `declined` the outcome `walk.recovery.DECLINED` is recorded: that is what the others follow from.
+    """
+
+    step: StepKey
+    at: Instant
+    declined: bool = False
+
+
 class CancelStep(Struct, frozen=True, gc=False):
-    """Stop a running or waiting step and record it as failed with code `cancelled`."""
+    """Stop a running or waiting step and record it as failed with code `cancelled`, and with the outcome `walk.recovery.CUT`.
+
+    One that has not begun is recorded as skipped instead.
+    """
 
     step: StepKey
     attempt: int
@@ -40,4 +70,4 @@ class EndRun(Struct, frozen=True, gc=False):
     at: Instant
 
 
-Command: TypeAlias = StartStep | SkipStep | CancelStep | EndRun
+Command: TypeAlias = StartStep | OpenStep | EndStep | SkipStep | CancelStep | EndRun

@@ -1,4 +1,8 @@
-"""What can happen to an execution: the input of `walk.advance`. Times come with the event; core has no clock."""
+"""What can happen to an execution: the input of `walk.advance`. Times come with the event; core has no clock.
+
+The events of one execution are told in order, each later than the one before: their times say what came first, also to
+who rebuilds the run from its records.
+"""
 
 from typing import TypeAlias
 
@@ -34,6 +38,14 @@ class StepFailed(Struct, frozen=True, gc=False):
     at: Instant
 
 
+class StepAdmitted(Struct, frozen=True, gc=False):
+    """The engine lets a scope begin that it has to be asked for (circuit_breaker)."""
+
+    step: StepKey
+    attempt: int
+    at: Instant
+
+
 class StepDeclined(Struct, frozen=True, gc=False):
     """The node's `when` was false: the step is skipped."""
 
@@ -42,17 +54,30 @@ class StepDeclined(Struct, frozen=True, gc=False):
 
 
 class RunCancelled(Struct, frozen=True, gc=False):
-    """Somebody asked for the end of the run."""
+    """Somebody asked for the end of the run. With `force` nothing more is run, not even a `finally`."""
 
     at: Instant
     reason: str = ""
+    force: bool = False
 
 
 class RunFailed(Struct, frozen=True, gc=False):
-    """The run ends from without: its deadline passed, it was quarantined, or a record of it was refused."""
+    """The run ends from without: its deadline passed, it was quarantined, or a record of it was refused.
+
+    With `force` nothing more is run, not even a `finally`.
+    """
 
     error: StepError
     at: Instant
+    force: bool = False
 
 
-Event: TypeAlias = RunStarted | StepSucceeded | StepFailed | StepDeclined | RunCancelled | RunFailed
+class TimePassed(Struct, frozen=True, gc=False):
+    """Nothing happened but that it is `at`: timers that are due by then fire."""
+
+    at: Instant
+
+
+Event: TypeAlias = (
+    RunStarted | StepSucceeded | StepFailed | StepAdmitted | StepDeclined | RunCancelled | RunFailed | TimePassed
+)

@@ -120,7 +120,10 @@ class NodeSpec:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A node as stored: canonical type, snake_case config, policies read and checked."""
+    """A node as stored: canonical type, snake_case config, policies read and checked.
+
+    `rounds` is the policy by which a scope of type retry runs its body again.
+    """
 
     id: str
     type: str
@@ -131,6 +134,7 @@ class Node:
     on_error: OnError = OnError.FAIL
     in_doubt: InDoubt = InDoubt.RETRY
     when: str | None = None
+    rounds: RetryPolicy | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
-"""Compiling a definition to an immutable plan: numbered nodes and edges, compiled templates, resolved policies."""
+"""Compiling a definition to an immutable plan: bodies of numbered nodes, compiled templates, resolved policies."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from gorax_engine.core.config_template import ConfigTemplate, compile_condition, compile_config, compile_value
@@ -17,6 +17,8 @@ from gorax_engine.core.model import (
     StepKey,
     WorkflowSettings,
 )
+from gorax_engine.core.scopes import BreakerPlan, JoinPlan, ScopePlan, TryPlan, compile_scope
+from gorax_engine.core.structure import GraphEdge, GraphNode, Part, Structure, divide, imply, topological_order
 from gorax_engine.errors import InvalidDefinition, Problem
 
 ERROR_LABEL = "error"
@@ -25,9 +27,11 @@ ERROR_LABEL = "error"
 
 @dataclass(frozen=True, slots=True)
 class PlanEdge:
-    """An edge by node numbers. `label` is None where a label is decoration (types without outcomes, except `error`)."""
+    """An edge by the numbers of its nodes in their body.
 
-    index: int
+    `label` is None where a label is decoration (types without outcomes, except `error`).
+    """
+
     source: int
     target: int
     label: str | None
@@ -35,12 +39,15 @@ class PlanEdge:
 
 @dataclass(frozen=True, slots=True)
 class PlanNode:
-    """A node ready to run. `incoming` counts its incoming edges; `out` are its outgoing edges in order.
+    """A node ready to run. `index` is its number in `body`; `out` are its outgoing edges there, in order.
 
-    `key` is its step at the top of a run.
+    `incoming` counts its incoming edges; `key` is its step at the top of a run. `scope` is what the walk does itself.
+    `feeders` of a join are the nodes that lead to it alone. `unhandled` maps outcomes that no edge names to the error
+    codes with which the step then fails.
     """
 
     index: int
+    body: int
     id: str
     key: StepKey
     type: str
@@ -55,77 +62,101 @@ class PlanNode:
     timeout: Micros | None
     on_error: OnError
     in_doubt: InDoubt
+    scope: ScopePlan | None
+    feeders: tuple[int, ...]
+    unhandled: Mapping[str, str]
+    has_effects: bool
+    sees_roots: bool
+    credentials: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A graph of its own: the top of the workflow (number 0), or what a scope runs. `entries` lead it.
+
+    `incoming` counts the incoming edges of its nodes.
+    """
+
+    number: int
+    nodes: tuple[PlanNode, ...]
+    incoming: tuple[int, ...]
+    entries: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A compiled workflow version. `index` finds a node's number by its id; `triggers` are the trigger nodes.
+    """A compiled workflow version. `nodes` are all nodes by their ids; `triggers` the ids of the trigger nodes.
 
-    `reads_env` says whether any expression of it looks at `env`, which is not made for runs that don't.
+    `reads_env` says whether any expression of it looks at `env`, which is not made for runs that don't; `unwinds`
+    whether something in it must run before a run may end early (`finally`).
     """
 
-    nodes: tuple[PlanNode, ...]
-    edges: tuple[PlanEdge, ...]
-    index: Mapping[str, int]
-    triggers: tuple[int, ...]
+    nodes: Mapping[str, PlanNode]
+    bodies: tuple[Body, ...]
+    triggers: tuple[str, ...]
     output: ConfigTemplate | None
     settings: WorkflowSettings
     reads_env: bool
+    unwinds: bool
+
+    @property
+    def top(self) -> Body:
+        """The graph of the workflow itself, in which scopes are single nodes."""
+        return self.bodies[0]
 
 
 def compile_plan(definition: Definition, specs: Mapping[str, NodeSpec]) -> Plan:
-    """Compile a definition that `reading.py` accepted.
+    """Compile a definition that `reading` accepted.
 
-    Raises InvalidDefinition if a node's type is not in `specs` (a plug-in that is gone) or a template of it no longer
-    parses.
+    Raises InvalidDefinition if a node's type is not in `specs` (a plug-in that is gone), a template of it no longer
+    parses, or its graph can't be divided into scopes.
     """
-    index = {node.id: number for number, node in enumerate(definition.nodes)}
-    node_specs = tuple(_spec_of(node, specs) for node in definition.nodes)
-    outcomes = tuple(spec.outcomes(node.config) for node, spec in zip(definition.nodes, node_specs, strict=True))
-    edges = tuple(
-        PlanEdge(
-            index=number,
-            source=index[edge.source],
-            target=index[edge.target],
-            label=edge.label if edge.label == ERROR_LABEL or outcomes[index[edge.source]] else None,
-        )
-        for number, edge in enumerate(definition.edges)
-    )
-    incoming = [0] * len(index)
-    outgoing: list[list[PlanEdge]] = [[] for _ in index]
-    for edge in edges:
-        incoming[edge.target] += 1
-        outgoing[edge.source].append(edge)
-    steps = frozenset(index)
-    nodes = tuple(
-        _compile_node(
-            node,
-            node_specs[number],
-            steps,
-            index=number,
-            outcomes=outcomes[number],
-            incoming=incoming[number],
-            out=tuple(outgoing[number]),
-        )
-        for number, node in enumerate(definition.nodes)
-    )
-    output = compile_value(definition.output, steps) if definition.has_output else None
+    node_specs = [_spec_of(node, specs) for node in definition.nodes]
+    structure = _divide(definition)
+    compiler = _Compiler(definition, node_specs, structure)
+    bodies = tuple(compiler.body(part) for part in structure.parts)
+    nodes = {node.id: node for body in bodies for node in body.nodes}
+    output = compile_value(definition.output, compiler.steps) if definition.has_output else None
     return Plan(
         nodes=nodes,
-        edges=edges,
-        index=index,
-        triggers=tuple(node.index for node in nodes if node.kind is NodeKind.TRIGGER),
+        bodies=bodies,
+        triggers=tuple(node.id for node in bodies[0].nodes if node.kind is NodeKind.TRIGGER),
         output=output,
         settings=definition.settings,
-        reads_env=any(reference.root == "env" for reference in _references(nodes, output)),
+        reads_env=any(reference.root == "env" for reference in _references(bodies, output))
+        or any(node.sees_roots for node in nodes.values()),
+        unwinds=any(isinstance(node.scope, TryPlan) and node.scope.final is not None for node in nodes.values()),
     )
 
 
-def _references(nodes: tuple[PlanNode, ...], output: ConfigTemplate | None) -> Iterator[Reference]:
-    for node in nodes:
-        yield from node.config.references
-        if node.when is not None:
-            yield from node.when.references
+def _divide(definition: Definition) -> Structure:
+    index = {node.id: at for at, node in enumerate(definition.nodes)}
+    nodes = [GraphNode(node.id, node.type, node.config) for node in definition.nodes]
+    edges = [
+        GraphEdge(index[edge.source], index[edge.target], edge.label, at) for at, edge in enumerate(definition.edges)
+    ]
+    faults: list[Problem] = []
+
+    def report(code: str, _edge: int | None, _node: int | None, message: str) -> None:
+        if code != "edge_ignored":
+            faults.append(Problem(code, "", message))
+
+    edges = imply(nodes, edges, report)
+    order = topological_order(len(nodes), edges)
+    if order is None:
+        faults.append(Problem("cycle", "", "The nodes go in circles."))
+    structure = divide(nodes, edges, order or range(len(nodes)), report)
+    if faults:
+        raise InvalidDefinition(faults)
+    return structure
+
+
+def _references(bodies: Sequence[Body], output: ConfigTemplate | None) -> Iterator[Reference]:
+    for body in bodies:
+        for node in body.nodes:
+            yield from node.config.references
+            if node.when is not None:
+                yield from node.when.references
     if output is not None:
         yield from output.references
 
@@ -139,49 +170,111 @@ def _spec_of(node: Node, specs: Mapping[str, NodeSpec]) -> NodeSpec:
     return spec
 
 
-def _compile_node(
-    node: Node,
-    spec: NodeSpec,
-    steps: frozenset[str],
-    *,
-    index: int,
-    outcomes: tuple[str, ...],
-    incoming: int,
-    out: tuple[PlanEdge, ...],
-) -> PlanNode:
-    try:
-        config = compile_config(node.config, spec.schema, steps)
-        when = None if node.when is None else compile_condition(node.when, steps)
-    except ExpressionSyntaxError as error:
-        problem = Problem("invalid_expression", "", f"Node `{node.id}`: {error.message}")
-        raise InvalidDefinition([problem]) from error
-    return PlanNode(
-        index=index,
-        id=node.id,
-        key=StepKey(node.id),
-        type=node.type,
-        kind=spec.kind,
-        config=config,
-        when=when,
-        incoming=incoming,
-        out=out,
-        outcomes=outcomes,
-        has_error_edge=any(edge.label == ERROR_LABEL for edge in out),
-        retry=spec.retry if node.retry is None else node.retry,
-        timeout=node.timeout,
-        on_error=node.on_error,
-        in_doubt=node.in_doubt,
-    )
+class _Compiler:
+    """One compilation: turns the parts of a structure into bodies."""
+
+    def __init__(self, definition: Definition, specs: Sequence[NodeSpec], structure: Structure) -> None:
+        self.steps = frozenset(node.id for node in definition.nodes)
+        self._nodes = definition.nodes
+        self._specs = specs
+        self._structure = structure
+
+    def body(self, part: Part) -> Body:
+        local = {member: at for at, member in enumerate(part.members)}
+        outgoing: list[list[PlanEdge]] = [[] for _ in local]
+        incoming = [0] * len(local)
+        for edge in part.edges:
+            outgoing[local[edge.source]].append(self._edge(edge, local))
+            incoming[local[edge.target]] += 1
+        nodes = tuple(
+            self._node(member, part, index=at, incoming=incoming[at], out=tuple(outgoing[at]), outgoing=outgoing)
+            for at, member in enumerate(part.members)
+        )
+        entries = tuple(node.index for node in nodes if node.incoming == 0)
+        return Body(part.number, nodes, tuple(incoming), entries)
+
+    def _edge(self, edge: GraphEdge, local: Mapping[int, int]) -> PlanEdge:
+        node, spec = self._nodes[edge.source], self._specs[edge.source]
+        label = edge.label
+        if label != ERROR_LABEL:
+            label = (label or spec.main_outcome or None) if spec.outcomes(node.config) else None
+        return PlanEdge(local[edge.source], local[edge.target], label)
+
+    def _node(
+        self,
+        at: int,
+        part: Part,
+        *,
+        index: int,
+        incoming: int,
+        out: tuple[PlanEdge, ...],
+        outgoing: Sequence[Sequence[PlanEdge]],
+    ) -> PlanNode:
+        node, spec = self._nodes[at], self._specs[at]
+        try:
+            config = compile_config(node.config, spec.schema, self.steps)
+            when = None if node.when is None else compile_condition(node.when, self.steps)
+            scope = None
+            if spec.kind is NodeKind.WALK:
+                scope = compile_scope(node, self._structure.bodies.get(at, ()), self._nodes, self.steps)
+        except ExpressionSyntaxError as error:
+            problem = Problem("invalid_expression", "", f"Node `{node.id}`: {error.message}")
+            raise InvalidDefinition([problem]) from error
+        named = {edge.label for edge in out}
+        return PlanNode(
+            index=index,
+            body=part.number,
+            id=node.id,
+            key=StepKey(node.id),
+            type=node.type,
+            kind=spec.kind,
+            config=config,
+            when=when,
+            incoming=incoming,
+            out=out,
+            outcomes=spec.outcomes(node.config),
+            has_error_edge=ERROR_LABEL in named,
+            retry=spec.retry if node.retry is None else node.retry,
+            timeout=node.timeout,
+            on_error=node.on_error,
+            in_doubt=node.in_doubt,
+            scope=scope,
+            feeders=_feeders(index, outgoing) if isinstance(scope, JoinPlan) else (),
+            unhandled={outcome: code for outcome, code in spec.unhandled.items() if outcome not in named},
+            has_effects=spec.has_effects,
+            sees_roots=spec.sees_roots,
+            credentials=frozenset(
+                str(reference.path[0])
+                for reference in config.references
+                if reference.root == "credentials" and reference.path
+            ),
+        )
+
+
+def _feeders(join: int, outgoing: Sequence[Sequence[PlanEdge]]) -> tuple[int, ...]:
+    """Return the nodes all of whose ways lead to the join: what has no purpose once it has fired."""
+    found = {join}
+    grew = True
+    while grew:
+        grew = False
+        for node, edges in enumerate(outgoing):
+            if node not in found and edges and all(edge.target in found for edge in edges):
+                found.add(node)
+                grew = True
+    found.discard(join)
+    return tuple(sorted(found))
 
 
 def trigger_of(plan: Plan, named: str | None, trigger_type: str) -> str:
     """Return the trigger node of a start: the named one, else the first of the fitting type, else the first."""
-    if named is not None and named in plan.index:
+    if named is not None and named in plan.nodes:
         return named
     if len(plan.triggers) == 1:
-        return plan.nodes[plan.triggers[0]].id
+        return plan.triggers[0]
     fitting = {"webhook": "webhook_trigger", "schedule": "schedule_trigger", "event": "event_trigger"}.get(
         trigger_type, "manual_trigger"
     )
-    nodes = [plan.nodes[index] for index in plan.triggers]
-    return next((node.id for node in nodes if node.type == fitting), nodes[0].id)
+    return next((node for node in plan.triggers if plan.nodes[node].type == fitting), plan.triggers[0])
+
+
+__all__ = ["ERROR_LABEL", "Body", "BreakerPlan", "Plan", "PlanEdge", "PlanNode", "compile_plan", "trigger_of"]

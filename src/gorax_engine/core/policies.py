@@ -102,6 +102,19 @@ def matches_error(entry: str, error: StepError) -> bool:
     return pattern is not None and bool(pattern.fullmatch(error.code) or pattern.search(error.message))
 
 
+def catches_error(types: tuple[str, ...], patterns: tuple[str, ...], error: StepError) -> bool:
+    """Say whether a handler takes an error: by its code or class, or a pattern (RE2) found in its code or message.
+
+    A handler that names neither takes every error.
+    """
+    if not types and not patterns:
+        return True
+    if error.code in types or error.classification.value in types:
+        return True
+    compiled = [_compile(pattern) for pattern in patterns]
+    return any(each is not None and (each.search(error.message) or each.search(error.code)) for each in compiled)
+
+
 def _matches(entries: tuple[str, ...], error: StepError) -> bool:
     return any(matches_error(entry, error) for entry in entries)
 

@@ -2,7 +2,7 @@
 
 A string that is a template may become any type when it is rendered, so no check of the schema applies to it here;
 nodes check again what they get. A schema may carry `x-gorax-message`, a sentence that replaces the generated one, and
-the formats `gorax-duration` and `gorax-instant`.
+the formats `gorax-duration`, `gorax-instant` and `gorax-regex`.
 """
 
 import difflib
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import jsonschema_rs
+import re2
 from jsonschema_rs import ValidationError, ValidationErrorKind
 
 from gorax_engine.core.durations import parse_duration
@@ -49,7 +50,7 @@ class ConfigValidator:
         self._schema = schema
         self._validator = jsonschema_rs.Draft202012Validator(
             dict(schema),
-            formats={"gorax-duration": _is_duration, "gorax-instant": _is_instant},
+            formats={"gorax-duration": _is_duration, "gorax-instant": _is_instant, "gorax-regex": _is_regex},
             validate_formats=True,
             pattern_options=jsonschema_rs.RegexOptions(),
         )
@@ -104,6 +105,16 @@ def _is_instant(text: str) -> bool:
     try:
         parse_instant(text)
     except ValueError:
+        return False
+    return True
+
+
+def _is_regex(text: str) -> bool:
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        re2.compile(text, options)
+    except re2.error:
         return False
     return True
 
@@ -166,6 +177,8 @@ def _format_message(name: str) -> str:
             return _DURATION
         case "gorax-instant":
             return _INSTANT
+        case "gorax-regex":
+            return "This pattern can't be read as RE2: correct it."
         case _:
             return f"This must have the format {name}."
 

@@ -1,26 +1,31 @@
 """One execution on this worker: walk, do, record.
 
-An execution is rebuilt from its rows or begun afresh, then turns: events go into `core.walk.advance`, commands come
+An execution is rebuilt from its rows or begun afresh, then turns: events go into `core.walk.proceed`, commands come
 out. Pure nodes are evaluated on the spot and their results feed the next turn. Task nodes run as tasks of their own,
 each only after all that it depends on is durable. When nothing but waits is left, the execution parks: it leaves
-memory, and its queue row says until when.
+memory, and its queue row says until when, if there is a when.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, assert_never
 
 import anyio
 import msgspec
 
-from gorax_engine.core.commands import CancelStep, Command, EndRun, SkipStep, StartStep
-from gorax_engine.core.events import Event, RunFailed, RunStarted, StepDeclined, StepFailed, StepSucceeded
-from gorax_engine.core.expressions import ExpressionError
-from gorax_engine.core.instants import format_instant
+from gorax_engine.core.commands import CancelStep, Command, EndRun, EndStep, OpenStep, SkipStep, StartStep
+from gorax_engine.core.events import (
+    Event,
+    RunFailed,
+    StepAdmitted,
+    StepDeclined,
+    StepFailed,
+    StepSucceeded,
+    TimePassed,
+)
 from gorax_engine.core.json_edge import Unencodable
 from gorax_engine.core.model import (
     SECOND,
@@ -28,21 +33,25 @@ from gorax_engine.core.model import (
     Failed,
     InDoubt,
     Instant,
-    Json,
     NodeKind,
     Outcome,
     StepError,
     StepKey,
     Suspended,
 )
-from gorax_engine.core.plan import trigger_of
 from gorax_engine.core.policies import classify
+from gorax_engine.core.scopes import BreakerPlan
 from gorax_engine.core.states import ExecutionState, StepState
-from gorax_engine.core.walk import StepRecord, initial, proceed, recover, scope_of
+from gorax_engine.core.walk import StepRecord, proceed, recover
+from gorax_engine.core.walk.recovery import STOP
+from gorax_engine.engine.attempts import Attempted, Prepared, act, evaluate, prepare
+from gorax_engine.engine.children import child_outcome
+from gorax_engine.engine.ending import Mark, read_mark
 from gorax_engine.engine.journal import Owner
 from gorax_engine.engine.recorder import CANCELLED, Recorder, encode_bounded, storable
+from gorax_engine.engine.run import Engine, Run
+from gorax_engine.engine.waiting import Waiting, outcome_of
 from gorax_engine.errors import Unavailable
-from gorax_engine.nodes.api import NodeContext
 from gorax_engine.store import runs
 from gorax_engine.store.queue import ParkRow
 from gorax_engine.telemetry import ExecutionFinished, StepRetried, get_logger
@@ -51,33 +60,18 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from gorax_engine.core.plan import Plan, PlanNode
-    from gorax_engine.engine.clock import DatabaseClock
-    from gorax_engine.engine.journal import Journal
-    from gorax_engine.engine.lease import Lease
-    from gorax_engine.nodes.registry import NodeRegistry
     from gorax_engine.store.queue import Claim
-    from gorax_engine.store.session import Session
-    from gorax_engine.telemetry import Telemetry
 
 PARK_AFTER: Final = 5 * SECOND
 """Waits that are due sooner than this stay in memory, with their rows written."""
+CHILD_PATIENCE: Final = 1 * SECOND
+"""How long a parent stays in memory for a child that may end soon, if its place isn't needed."""
 SLICE: Final = 0.01
 """Seconds that an execution evaluates pure nodes and walks before others have their turn."""
 RETRY_DELAY: Final = 0.2
+PAUSED: Final = "paused"
 
 _log = get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Engine:
-    """What executions of one worker share."""
-
-    journal: Journal
-    lease: Lease
-    clock: DatabaseClock
-    registry: NodeRegistry
-    session: Session
-    telemetry: Telemetry
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +80,7 @@ class _Ended:
 
     node: PlanNode
     command: StartStep
-    outcome: Outcome | None
-    input: str
+    attempted: Attempted
     started: Instant
     completed: Instant
 
@@ -105,26 +98,27 @@ class Execution:
         self._plan = plan
         self._engine = engine
         self._journal = engine.journal
-        self._recorder = Recorder(claim, plan, self.owner, engine.journal, engine.telemetry)
+        self._run = Run(claim, plan, engine)
+        self._recorder = Recorder(claim, plan, self.owner, engine)
+        self._waiting = Waiting(self._run, self._recorder)
+        self.owner.on_child = self._waiting.child_started
         self._clock = engine.clock
-        self._seed = claim.execution_id.bytes
-        self._trigger: Json = msgspec.json.decode(claim.trigger_data) if claim.trigger_data else {}
-        self._ids = (str(claim.execution_id), str(claim.tenant_id), str(claim.workflow_id))
-        self._state = initial(plan, self._roots(), self._seed)
         self._events: deque[Event] = deque()
         self._told: list[Event] = []
         self._pure: deque[StartStep] = deque()
         self._ending = False
-        self._inbox: deque[_Ended | Event] = deque()
+        self._inbox: deque[_Ended | Mark] = deque()
         self._arrived: anyio.Event | None = None
         self._starts: list[StartStep] = []
-        self._waits: dict[tuple[StepKey, int], runs.OpenWait] = {}
         self._scopes: dict[StepKey, anyio.CancelScope] = {}
         self._begun = False
         self._said = 0  # records on which a step may depend
         self._heard = 0  # how many of them are known to be durable
         self._alone: anyio.CancelScope | None = None
         self._in_doubt: frozenset[tuple[StepKey, int]] = frozenset()
+        self._paused = False
+        self._signalled = False  # something may have come for our waits
+        self._idle_since: Instant | None = None
 
     # --- from outside, by the worker ---------------------------------------------------------------------------------
 
@@ -136,26 +130,28 @@ class Execution:
     def close(self) -> None:
         """The run is let go: nothing will call it any more, and it is free without waiting for the collector."""
         self.owner.on_void = _nothing
+        self.owner.on_child = _nothing_of
 
     def _stop(self) -> None:
         if self._scope is not None:
             self._scope.cancel()
 
-    def request_end(self, wake_seq: int, mark: str | None) -> None:
-        """The queue row was woken: take note, and act on its mark if it has one."""
+    def woken(self, wake_seq: int, mark: str | None, *, paused: bool) -> None:
+        """The queue row was woken: take note, and act on what is asked of the run."""
         self.wake_seq = wake_seq
-        if mark is not None and self.ended is None:
-            event = _end_event(msgspec.json.decode(mark), self._clock.now())
-            if event is not None:
-                self._post(event)
+        self._paused = paused
+        self._signalled = bool(self._waiting)
+        asked = None if mark is None or self.ended is not None else read_mark(msgspec.json.decode(mark))
+        if asked is not None:
+            self._post(asked)
         elif self._arrived is not None:
-            self._arrived.set()  # a run that was woken while it parked may park now
+            self._arrived.set()  # it may park now, or go on
 
-    def _post(self, item: _Ended | Event) -> None:
+    def _post(self, item: _Ended | Mark) -> None:
         self._inbox.append(item)
         if self._arrived is not None:
             self._arrived.set()
-        if self._alone is not None and not isinstance(item, _Ended):
+        if self._alone is not None and isinstance(item, Mark):
             # Nobody reads the inbox while a step runs alone; the step is about to be cancelled anyhow.
             self._alone.cancel()
 
@@ -169,7 +165,10 @@ class Execution:
         if self.claim.recovered:
             return False
         self._begun = True
-        self._do(self._first_commands(proceed(self._plan, self._state, (self._started_event(),))))
+        self._register_deadline()
+        commands = proceed(self._plan, self._run.state, (self._run.started(),))
+        self._do(commands)
+        self._take_first_mark()
         self._turn()
         return self.ended is not None
 
@@ -179,7 +178,7 @@ class Execution:
             if self.owner.lost or self.owner.rejected:
                 self._scope.cancel()
             if not self._begun:
-                self._do(await self._recover())
+                await self._recover()
             while self._turn():
                 await self._breathe()
             await self._run_chain()
@@ -189,34 +188,53 @@ class Execution:
                 await self._journal.durable(self.owner)
         await self.conclude()
 
-    def _started_event(self) -> RunStarted:
-        claim = self.claim
-        return RunStarted(trigger_of(self._plan, claim.trigger_node, claim.trigger_type), self._trigger, claim.started)
-
-    async def _recover(self) -> list[Command]:
+    async def _recover(self) -> None:
         """Rebuild the run from its rows."""
         records, waits = await self._load()
         # A wait for what has ended is over, however it came to be left open: it must not begin the attempt again.
-        self._waits = {
-            key: wait for key, wait in waits.items() if key not in records or records[key].state is StepState.RUNNING
-        }
-        rebuilt = recover(self._plan, self._state, self._started_event(), records)
-        self._state, self._in_doubt = rebuilt.state, rebuilt.in_doubt
-        return self._first_commands(rebuilt.commands)
+        self._waiting.adopt(
+            {key: wait for key, wait in waits.items() if key not in records or records[key].state is StepState.RUNNING}
+        )
+        self._signalled = bool(self._waiting)
+        run = self._run
+        mark = self._first_mark()
+        ends = [mark.event(mark.at)] if mark is not None and mark.at is not None else []
+        rebuilt = recover(self._plan, run.state, run.started(), records, ends)
+        self._in_doubt = rebuilt.in_doubt.difference(waits)
+        run.last = rebuilt.latest
+        self._register_deadline()
+        if mark is not None and mark.at is None and mark.force:
+            # Nothing of what is outstanding is to be begun: the run is given up.
+            events = (mark.event(run.tick()),)
+            commands: list[Command] = [each for each in rebuilt.commands if not isinstance(each, StartStep)]
+            self._do(commands + proceed(self._plan, run.state, events))
+            return
+        self._do(rebuilt.commands)
+        if mark is not None and mark.at is None:
+            self._apply(mark)
 
-    def _first_commands(self, commands: list[Command]) -> list[Command]:
-        """Register the run's deadline; if an end was asked for, that comes before all that is outstanding."""
+    def _register_deadline(self) -> None:
         claim, timeout = self.claim, self._plan.settings.timeout
         if timeout is not None:
             self._journal.entry(self.owner).deadline = (claim.execution_id, claim.started + timeout)
-        if claim.end_requested is None:
-            return commands
-        mark = msgspec.json.decode(claim.end_requested)
-        event = _end_event(mark, self._clock.now())
-        if event is None:
-            return commands
-        ends = proceed(self._plan, self._state, (event,))
-        return [command for command in commands if isinstance(command, SkipStep)] + ends
+
+    def _first_mark(self) -> Mark | None:
+        """What was asked of the run before it was claimed."""
+        text = self.claim.end_requested
+        return None if text is None else read_mark(msgspec.json.decode(text))
+
+    def _take_first_mark(self) -> None:
+        mark = self._first_mark()
+        if mark is not None and self.ended is None:
+            self._apply(mark)
+
+    def _apply(self, mark: Mark) -> None:
+        """Tell the walk what is asked of the run, before all that is still to be evaluated."""
+        at = self._run.tick()
+        self._events.append(mark.event(at))
+        self._ending = True
+        if self._plan.unwinds:
+            self._recorder.applied(at)
 
     async def _load(
         self,
@@ -229,37 +247,22 @@ class Execution:
             except Unavailable:
                 await anyio.sleep(RETRY_DELAY)
 
-    def _roots(self) -> Mapping[str, Json]:
-        claim = self.claim
-        roots: dict[str, Json] = {
-            "trigger": self._trigger,
-            "vars": msgspec.json.decode(claim.vars) if claim.vars else {},
-        }
-        if self._plan.reads_env:
-            roots["env"] = {
-                "tenant_id": self._ids[1],
-                "execution_id": self._ids[0],
-                "workflow_id": self._ids[2],
-                "workflow_version": claim.workflow_version,
-                "started_at": format_instant(claim.started),
-            }
-        return roots
-
     def _turn(self) -> bool:
         """Evaluate and walk until nothing is left, time is up or much is to be written; return whether some is left.
 
-        Never returns between a step that stops the run and the end of the run: they are recorded together, since the
-        row of the step alone doesn't tell a later owner that it stopped the run.
+        Never returns between a step that stops the run and what follows from it: they are recorded together.
         """
         until = time.monotonic() + SLICE
         while self._pure or self._events:
             if self._pure and not self._ending:
+                if self._paused:
+                    return False
                 self._evaluate(self._pure.popleft())
             else:
                 self._ending = False
                 events = self._told = list(self._events)
                 self._events.clear()
-                self._do(proceed(self._plan, self._state, events))
+                self._do(proceed(self._plan, self._run.state, events))
             if not self._ending and (self._journal.crowded or time.monotonic() >= until):
                 break
         return bool(self._pure or self._events)
@@ -282,31 +285,69 @@ class Execution:
                 await self._run_chain()
                 if self._over():
                     break
-                if not self._inbox:  # it may say that the run is to end
+                if self._signalled:
+                    await self._hear_signals()
+                    await self._take_turns()
+                    continue
+                if not self._inbox and not self._paused:  # it may say that the run is to end
                     self._launch(tasks)
-                due = min((wait.due for wait in self._waits.values()), default=None)
-                if due is not None and not self._scopes and not self._inbox and due - self._clock.now() > PARK_AFTER:
+                due = self._due()
+                if not self._scopes and not self._inbox and not self._starts and self._may_park(due):
                     seen = self.wake_seq
                     await self._park(due)
                     if self.parked or self.owner.lost or self.owner.rejected:
                         break
                     if self.wake_seq != seen:
                         continue
-                await self._arrival(due)
+                await self._arrival(self._look_again(due))
                 await self._take_turns()
             tasks.cancel_scope.cancel()
+
+    def _due(self) -> Instant | None:
+        """When the next wait or timer is due."""
+        timer = self._run.state.next_due()
+        moments = [moment for moment in (self._waiting.due(), timer and timer[0]) if moment is not None]
+        return min(moments, default=None)
+
+    def _may_park(self, due: Instant | None) -> bool:
+        """Is nothing to be expected soon?"""
+        if self._paused:
+            return True
+        if self._starts or self._pure or not (self._waiting or due):
+            return False
+        now = self._clock.now()
+        if due is not None and due - now <= PARK_AFTER:
+            return False
+        if not any(wait.kind == "sub_workflow" for wait in self._waiting.open.values()):
+            return True
+        if self._idle_since is None:
+            self._idle_since = now
+        return now - self._idle_since >= CHILD_PATIENCE or self._engine.crowded()
+
+    def _look_again(self, due: Instant | None) -> Instant | None:
+        """When to look at the run again, whatever comes."""
+        if self._idle_since is None:
+            return due
+        patience = self._idle_since + CHILD_PATIENCE
+        return patience if due is None else min(due, patience)
 
     async def _take_turns(self) -> None:
         """Digest what has arrived and what is due."""
         await self._journal.room()
+        self._idle_since = None if self._inbox else self._idle_since
         self._take_arrivals()
-        self._fire_due()
+        if not self._paused:
+            self._fire_due()
         while self._turn():
             await self._breathe()
 
     @property
     def _one_alone(self) -> bool:
-        return len(self._starts) == 1 and not (self._scopes or self._waits or self._inbox)
+        return (
+            len(self._starts) == 1
+            and not (self._scopes or self._waiting or self._inbox or self._paused)
+            and self._run.state.next_due() is None
+        )
 
     async def _run_chain(self) -> None:
         """Run steps right here as long as each is alone: most runs are chains, and a task for each step costs."""
@@ -315,7 +356,7 @@ class Execution:
                 while self._one_alone:
                     command = self._starts.pop()
                     self._scopes[command.step] = self._alone
-                    await self._act(self._plan.nodes[self._plan.index[command.step.node]], command)
+                    await self._act(self._plan.nodes[command.step.node], command)
                     await self._take_turns()
             self._alone = None
 
@@ -323,9 +364,8 @@ class Execution:
         """Start a task for each step that is to run."""
         starts, self._starts = self._starts, []
         for command in starts:
-            node = self._plan.nodes[self._plan.index[command.step.node]]
             scope = self._scopes[command.step] = anyio.CancelScope()
-            tasks.start_soon(self._run_task, node, command, scope)
+            tasks.start_soon(self._run_task, self._plan.nodes[command.step.node], command, scope)
 
     async def _run_task(self, node: PlanNode, command: StartStep, scope: anyio.CancelScope) -> None:
         with scope:
@@ -333,7 +373,7 @@ class Execution:
 
     async def _arrival(self, due: Instant | None) -> None:
         """Wait until a report or an event is there, or the next wait is due."""
-        if self._inbox:
+        if self._inbox or self._signalled:
             return
         self._arrived = arrived = anyio.Event()
         if due is None:
@@ -348,44 +388,108 @@ class Execution:
         room = True
         while self._inbox and room:
             item = self._inbox.popleft()
-            if not isinstance(item, _Ended):
-                self._events.append(item)
-                self._ending = True  # before all that is still to be evaluated
+            if isinstance(item, Mark):
+                self._apply(item)
                 continue
             scope = self._scopes.pop(item.command.step, None)
             if scope is None:
                 continue  # cancelled meanwhile, and recorded as such
-            if item.outcome is None:
-                self._events.append(StepDeclined(item.command.step, item.completed))
+            completed = self._run.tick(item.completed)
+            if item.attempted.outcome is None:
+                self._events.append(StepDeclined(item.command.step, completed))
             else:
-                self._settle(item.node, item.command, item.outcome, item.input, item.started, item.completed)
+                self._settle(
+                    item.node, item.command, item.attempted.outcome, item.attempted.given, item.started, completed
+                )
             room = not self._journal.crowded
+
+    # --- waits --------------------------------------------------------------------------------------------------------
 
     def _fire_due(self) -> None:
         now = self._clock.now()
-        for (step, attempt), wait in sorted(self._waits.items()):
-            if wait.due > now:
-                continue
-            del self._waits[step, attempt]
-            node = self._plan.nodes[self._plan.index[step.node]]
-            self._recorder.waited_for(step, attempt)
+        timer = self._run.state.next_due()
+        if timer is not None and timer[0] <= now:
+            self._events.append(TimePassed(self._run.tick()))
+        for wait in self._waiting.take_due(now):
+            assert wait.due is not None
+            step, attempt = wait.step, wait.attempt
+            node = self._plan.nodes[step.node]
             if wait.kind == "retry_backoff":
                 self._start(StartStep(step, attempt, wait.due))
-            elif wait.kind == "timeout":
-                error = StepError("timeout", f"The step {node.id} did not end within its timeout.", classify("timeout"))
-                self._settle(node, StartStep(step, attempt, now), Failed(error), "", None, now)
+            elif wait.kind == "timer":
+                at = self._run.tick_from(wait.due)
+                self._settle(node, StartStep(step, attempt, now), Completed(wait.output), "", None, at)
             else:
-                self._settle(node, StartStep(step, attempt, now), Completed(wait.output), "", None, wait.due)
+                self._waiting.let_go(wait)
+                message = f"The step {node.id} did not end within its timeout."
+                failed = Failed(StepError("timeout", message, classify("timeout")))
+                self._settle(node, StartStep(step, attempt, now), failed, "", None, self._run.tick())
 
-    async def _park(self, due: Instant) -> None:
-        """Leave memory until `due`. What is recorded so far goes with it in one transaction."""
-        wait = min(self._waits.values(), key=lambda wait: (wait.due, wait.step))
+    async def _hear_signals(self) -> None:
+        """Take what has come for our waits, and tell the walk."""
+        self._signalled = False
+        self._idle_since = None
+        while True:
+            try:
+                signals = await runs.signals(self._engine.session, self.claim.execution_id)
+                heard = [
+                    (wait, step_id, await self._outcome(wait, resolution))
+                    for wait, step_id, resolution in self._waiting.signalled(signals)
+                ]
+                break
+            except Unavailable:
+                await anyio.sleep(RETRY_DELAY)
+        for wait, step_id, outcome in heard:
+            self._waiting.close(wait)
+            self._recorder.resolved(step_id)
+            command = StartStep(wait.step, wait.attempt, self._clock.now())
+            node = self._plan.nodes[wait.step.node]
+            if outcome is None:
+                self._in_doubt = self._in_doubt - {(wait.step, wait.attempt)}
+                self._start(command)
+            else:
+                self._settle(node, command, outcome, "", None, self._run.tick())
+
+    async def _outcome(self, wait: runs.OpenWait, resolution: dict[str, object]) -> Outcome | None:
+        """Return what a signal means for its step; None: run it again."""
+        if wait.kind == "sub_workflow" and "execution_id" in resolution:
+            return await child_outcome(self._engine.session, wait, resolution)
+        outcome = outcome_of(resolution)
+        if wait.kind != "in_doubt" or not isinstance(outcome, Completed):
+            return outcome
+        match outcome.outcome:
+            case "approved":
+                response = outcome.output.get("response") if isinstance(outcome.output, dict) else None
+                return Completed(response)
+            case "rejected":
+                return None
+            case _:
+                return Failed(_IN_DOUBT)
+
+    async def _park(self, due: Instant | None) -> None:
+        """Leave memory until `due`, or until woken. What is recorded so far goes with it in one transaction."""
         entry = self._journal.entry(self.owner)
-        waiting_for = "retry_backoff" if wait.kind == "retry_backoff" else "timer"
-        entry.park = ParkRow(self.claim.execution_id, due, self.wake_seq, waiting_for)
+        entry.park = ParkRow(self.claim.execution_id, due, self.wake_seq, self._waits_for())
         self.owner.woken = False
         await self._journal.durable(self.owner)
         self.parked = not (self.owner.woken or self.owner.lost or self.owner.rejected)
+
+    def _waits_for(self) -> str:
+        if self._paused:
+            return PAUSED
+        wait = self._waiting.oldest()
+        if wait is None:
+            timer = self._run.state.next_due()
+            return "retry_backoff" if timer is not None and timer[1].kind in ("reopen", "round") else "timer"
+        match wait.kind:
+            case "timer" | "timeout":
+                return "timer"
+            case "in_doubt":
+                return "human_task"
+            case kind:
+                return kind
+
+    # --- ends ---------------------------------------------------------------------------------------------------------
 
     async def give_up(self) -> None:
         """End the run as failed because of a fault of the engine itself, found while it ran."""
@@ -403,12 +507,12 @@ class Execution:
 
     async def _fail(self, error: StepError) -> None:
         """End the run from without, with what became of its steps; if that can't be stored either, the bare end."""
-        now = self._clock.now()
+        now = self._run.tick()
         if not self._over():
             try:
-                self._do(proceed(self._plan, self._state, (RunFailed(error, now),)))
+                self._do(proceed(self._plan, self._run.state, (RunFailed(error, now, force=True),)))
             except Exception:  # noqa: BLE001 - whatever is wrong with the run, its end must not depend on it
-                _log.exception("end_without_steps", execution_id=self._ids[0])
+                _log.exception("end_without_steps", execution_id=self._run.id)
             else:
                 await self._journal.durable(self.owner)
                 if self._over() and self.owner.rejected is None:
@@ -437,7 +541,14 @@ class Execution:
                     self._start(command)
                 case SkipStep(step=step, at=at):
                     self._said += 1
-                    self._recorder.skipped(self._plan.nodes[self._plan.index[step.node]], step, at)
+                    self._recorder.skipped(self._plan.nodes[step.node], step, at)
+                case OpenStep(step=step):
+                    self._said += 1
+                    self._recorder.opened(self._plan.nodes[step.node], command)
+                case EndStep(step=step):
+                    self._said += 1
+                    self._recorder.closed(self._plan.nodes[step.node], command)
+                    self._tell_breaker(command)
                 case CancelStep(step=step, attempt=attempt):
                     ended = self._just_ended() if ended is None else ended
                     if (step, attempt) not in ended and (step, None) not in ended:
@@ -449,7 +560,7 @@ class Execution:
                     assert_never(command)
 
     def _just_ended(self) -> set[tuple[StepKey, int | None]]:
-        """Attempts (None: whichever) whose end is recorded and reached the walk with, or after, the end of the run."""
+        """Attempts (None: whichever) whose end is recorded and reached the walk with, or after, what cut them off."""
         return {
             (event.step, event.attempt if isinstance(event, StepFailed) else None)
             for event in (*self._told, *self._events)
@@ -459,100 +570,82 @@ class Execution:
     def _start(self, command: StartStep) -> None:
         """Queue what is to be evaluated or to run; keep a wait."""
         step, attempt = command.step, command.attempt
-        node = self._plan.nodes[self._plan.index[step.node]]
-        if (step, attempt) in self._waits:
+        node = self._plan.nodes[step.node]
+        if (step, attempt) in self._waiting:
             return  # recovered with its wait
         if attempt > 1 and command.at > self._clock.now():
-            self._wait(node, step, attempt, "retry_backoff", command.at, None)
+            self._waiting.backoff(node, step, attempt, command.at)
             self._engine.telemetry.emit(StepRetried(node.type))
             return
-        if (step, attempt) in self._in_doubt and node.in_doubt is InDoubt.FAIL:
-            error = StepError("worker_lost", "The worker died while this step ran, and it is not known what it did.")
-            self._settle(node, command, Failed(error), "", command.at, self._clock.now())
+        if (step, attempt) in self._in_doubt and node.in_doubt is not InDoubt.RETRY:
+            if node.in_doubt is InDoubt.ASK:
+                self._waiting.doubt(node, step, attempt)
+            else:
+                self._settle(node, command, Failed(_IN_DOUBT), "", command.at, self._run.tick())
         elif node.kind is NodeKind.TASK:
             self._starts.append(command)
+        elif isinstance(node.scope, BreakerPlan):
+            self._admit(node, node.scope, command)
         else:
             self._pure.append(command)
 
     def _evaluate(self, command: StartStep) -> None:
         """Evaluate a pure node."""
-        node = self._plan.nodes[self._plan.index[command.step.node]]
+        node = self._plan.nodes[command.step.node]
+        scope = self._run.scope(node, command.step, command.at)
+        if scope is None:
+            return
         started = self._clock.after(command.at)
-        recorded = ""
-        try:
-            scope = scope_of(self._plan, self._state, command.at)
-            if node.when is not None and command.attempt == 1 and not _is_true(node.when(scope)):
-                self._events.append(StepDeclined(command.step, started))
-                return
-            config = node.config.render(scope)
-            recorded = encode_bounded(node.config.record(config)) if config else ""
-            outcome = self._engine.registry.pure(node.type).evaluate(config, self._context(command))
-        except ExpressionError as error:
-            outcome = Failed(StepError(error.code, error.message))
-        except Unencodable as error:
-            outcome = Failed(StepError("type_error", f"The step's input can't be stored: {error}."))
-        self._settle(node, command, outcome, recorded, started, self._clock.after(started))
+        attempted = evaluate(self._run, node, scope, command)
+        completed = self._run.tick()
+        if attempted.outcome is None:
+            self._events.append(StepDeclined(command.step, completed))
+        else:
+            self._settle(node, command, attempted.outcome, attempted.given, started, completed)
 
     async def _act(self, node: PlanNode, command: StartStep) -> None:
         """One attempt of a task node: wait until its past is durable, then act, under the lease and the timeout."""
-        if self._said > self._heard:
+        if node.has_effects and self._said > self._heard:
             # All but the trigger's own row, which says nothing that was not committed when the run was accepted.
             said = self._said
             await self._journal.durable(self.owner)
             self._heard = max(self._heard, said)
         if self.owner.lost or self.owner.rejected or command.step not in self._scopes:
             return
+        scope = self._run.scope(node, command.step, command.at)
+        if scope is None:
+            return
         started = self._clock.after(command.at)
-        recorded = ""
-        outcome: Outcome | None = None
-        try:
-            expressions = scope_of(self._plan, self._state, command.at)
-            if node.when is None or command.attempt > 1 or _is_true(node.when(expressions)):
-                config = node.config.render(expressions)
-                recorded = encode_bounded(node.config.record(config))
-                self._recorder.started(node, command.step, command.attempt, recorded, started)
-                if node.in_doubt is not InDoubt.RETRY:
-                    await self._journal.durable(self.owner)
-                if not self._engine.lease.valid:
-                    self.abandon()  # the worker's life is over, and it will notice
-                    return
-                outcome = await self._attempt(node, config, command)
-        except ExpressionError as error:
-            outcome = Failed(StepError(error.code, error.message))
-        except Unencodable as error:
-            outcome = Failed(StepError("type_error", f"The step's input can't be stored: {error}."))
-        self._post(_Ended(node, command, outcome, recorded, started, self._clock.after(started)))
+        attempted = await prepare(self._run, node, scope, command)
+        if isinstance(attempted, Prepared):
+            self._recorder.started(node, command.step, command.attempt, attempted.given, started)
+            if node.in_doubt is not InDoubt.RETRY:
+                await self._journal.durable(self.owner)
+            if not self._engine.lease.valid:
+                self.abandon()  # the worker's life is over, and it will notice
+                return
+            attempted = Attempted(await act(self._run, node, attempted, command), attempted.given)
+        self._post(_Ended(node, command, attempted, started, self._clock.after(started)))
 
-    async def _attempt(self, node: PlanNode, config: Mapping[str, Json], command: StartStep) -> Outcome:
-        """Run the node's own code. The one place where an exception becomes an outcome."""
-        try:
-            if node.timeout is None:
-                return await self._engine.registry.task(node.type).run(config, self._context(command))
-            with anyio.move_on_after(node.timeout / SECOND):
-                return await self._engine.registry.task(node.type).run(config, self._context(command))
-            error = StepError("timeout", f"The step {node.id} did not end within its timeout.", classify("timeout"))
-            return Failed(error)
-        except (ExpressionError, Unencodable):
-            raise
-        except Exception as error:  # noqa: BLE001 - the one place where a fault of a node becomes an outcome
-            _log.exception("node_crashed", node_type=node.type, node_id=node.id, execution_id=self._ids[0])
-            return Failed(StepError("node_crashed", f"The node type {node.type} failed: {type(error).__name__}."))
+    def _admit(self, node: PlanNode, plan: BreakerPlan, command: StartStep) -> None:
+        """Ask a circuit breaker whether its body may run."""
+        step, attempt = command.step, command.attempt
+        at = self._run.tick()
+        if self._engine.breakers.get(self.claim.tenant_id, plan.name, plan.policy).admit(at):
+            self._events.append(StepAdmitted(step, attempt, at))
+            return
+        message = f"The circuit breaker {plan.name} is open: its body failed too often of late."
+        self._settle(node, command, Failed(StepError("circuit_open", message, classify("timeout"))), "", None, at)
 
-    def _context(self, command: StartStep) -> NodeContext:
-        step = command.step
-        execution_id, tenant_id, workflow_id = self._ids
-        return NodeContext(
-            execution_id,
-            tenant_id,
-            workflow_id,
-            step.node,
-            step.path,
-            command.attempt,
-            command.at,
-            f"{execution_id}:{step.node}:{step.path}",
-            self._seed,
-            self._trigger,
-        )
+    def _tell_breaker(self, command: EndStep) -> None:
+        plan = self._plan.nodes[command.step.node].scope
+        if not isinstance(plan, BreakerPlan):
+            return
+        breaker = self._engine.breakers.get(self.claim.tenant_id, plan.name, plan.policy)
+        if command.error is None:
+            breaker.succeeded()
+        else:
+            breaker.failed(command.at)
 
     def _settle(
         self,
@@ -568,6 +661,9 @@ class Execution:
         if node.kind is not NodeKind.TRIGGER:
             self._said += 1
         match outcome:
+            case Completed(outcome=label) if label in node.unhandled:
+                failed = Failed(_unhandled(node, label or "", outcome))
+                self._settle(node, command, failed, recorded, started, completed)
             case Completed():
                 try:
                     output = encode_bounded(outcome.output)
@@ -575,34 +671,34 @@ class Execution:
                     failed = Failed(StepError("record_rejected", f"The step's output can't be stored: {error}."))
                     self._settle(node, command, failed, recorded, started, completed)
                     return
-                self._recorder.completed(node, step, attempt, recorded, output, outcome.outcome, started, completed)
+                label = STOP if outcome.stop else outcome.outcome
+                self._recorder.completed(node, step, attempt, recorded, output, label, started, completed)
                 self._events.append(StepSucceeded(step, outcome.output, completed, outcome.outcome, outcome.stop))
                 self._ending = self._ending or outcome.stop
             case Failed(error=error):
                 self._recorder.failed(node, step, attempt, recorded, error, started, completed)
                 self._events.append(StepFailed(step, attempt, error, completed))
-            case Suspended(due_at=due, output=output_when_due):
+            case Suspended():
                 self._recorder.started(node, step, attempt, recorded, completed if started is None else started)
-                kind = "timer"
-                if node.timeout is not None and completed + node.timeout < due:
-                    kind, due = "timeout", completed + node.timeout
-                self._wait(node, step, attempt, kind, due, output_when_due)
+                refused = self._waiting.begin(node, step, attempt, outcome, completed)
+                if refused is not None:
+                    self._settle(node, command, refused, recorded, started, completed)
             case _:
                 assert_never(outcome)
 
-    def _wait(self, node: PlanNode, step: StepKey, attempt: int, kind: str, due: Instant, output: Json) -> None:
-        wait = self._waits[step, attempt] = runs.OpenWait(step, attempt, kind, due, output)
-        self._recorder.waiting(node, wait)
-
     def _cancel(self, command: CancelStep) -> None:
         step, attempt = command.step, command.attempt
-        node = self._plan.nodes[self._plan.index[step.node]]
+        node = self._plan.nodes[step.node]
+        if isinstance(node.scope, BreakerPlan):
+            self._engine.breakers.get(self.claim.tenant_id, node.scope.name, node.scope.policy).abandoned()
         scope = self._scopes.pop(step, None)
         if scope is not None:
             scope.cancel()
         self._starts = [start for start in self._starts if start.step != step]
-        wait = self._waits.pop((step, attempt), None)
-        begun = scope is not None or (wait is not None and wait.kind != "retry_backoff")
+        if self._pure:
+            self._pure = deque(start for start in self._pure if start.step != step)
+        wait = self._waiting.cut((step, attempt))
+        begun = scope is not None or (wait is not None and wait.kind != "retry_backoff") or node.scope is not None
         if not begun and (step, attempt) not in self._in_doubt:
             if attempt == 1:
                 self._recorder.skipped(node, step, command.at)
@@ -610,24 +706,23 @@ class Execution:
         self._recorder.failed(node, step, attempt, "", CANCELLED, None, command.at)
 
 
+_IN_DOUBT: Final = StepError("worker_lost", "The worker died while this step ran, and it is not known what it did.")
+
+
+def _unhandled(node: PlanNode, label: str, outcome: Completed) -> StepError:
+    """The failure of a step whose outcome has no edge."""
+    output = outcome.output if isinstance(outcome.output, dict) else {}
+    response = output.get("response")
+    reason = response.get("reason") if isinstance(response, dict) else None
+    why = f": {reason}" if isinstance(reason, str) and reason else "."
+    return StepError(
+        node.unhandled[label], f"The step {node.id} came to `{label}`, and no edge is there for it{why}", details=output
+    )
+
+
 def _nothing() -> None:
     """What is called for a run that has been let go."""
 
 
-def _is_true(value: Json) -> bool:
-    if value is True or value is False:
-        return value
-    raise ExpressionError("type_error", "`when` must give true or false.")
-
-
-def _end_event(mark: Mapping[str, Json], at: Instant) -> Event | None:
-    """Turn the mark on a queue row into what the walk understands; None for one of a later version, which it tells."""
-    match mark.get("kind"):
-        case "timeout":
-            return RunFailed(StepError("timeout", "The run did not end within its timeout."), at)
-        case "worker_lost":
-            message = "Three workers died while they ran this execution, without progress; it is given up."
-            return RunFailed(StepError("worker_lost", message), at)
-        case kind:
-            _log.error("unknown_mark", kind=kind)
-            return None
+def _nothing_of(_child: object) -> None:
+    """What is told of children to a run that has been let go."""

@@ -9,23 +9,28 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final, Protocol
+from uuid import UUID
 
 import anyio
+import msgspec
 
 from gorax_engine.core.states import StepState, check_step
 from gorax_engine.errors import Unavailable
 from gorax_engine.store import queue
+from gorax_engine.store.queue import Claim
 from gorax_engine.store.session import LeaseLost, RecordRejected, StatementFailed
 from gorax_engine.telemetry import FlushDone, Telemetry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from uuid import UUID
+    from collections.abc import Callable, Mapping, Sequence
 
-    from gorax_engine.core.model import Instant
+    from gorax_engine.core.model import Instant, Json
     from gorax_engine.engine.lease import Lease
+    from gorax_engine.engine.strays import Request
     from gorax_engine.store.queue import EndRow, OutboxRow, ParkRow, StepRow, WaitRow
+    from gorax_engine.store.runs import OpenWait
     from gorax_engine.store.session import Session
 
 MAX_ROWS: Final = 2_000
@@ -41,26 +46,86 @@ class Owner:
     """An execution as the journal knows it: its fence, and whether it is still this worker's.
 
     `lost` is set when the fence refused it; `rejected` when Postgres refused its rows (`on_void` is called for both);
-    `woken` when a park failed.
+    `woken` when a park failed. `on_child` is told of each run that was started for one of its steps.
     """
 
-    __slots__ = ("batch", "execution_id", "fence", "lost", "on_void", "rejected", "token", "woken")
+    __slots__ = ("batch", "execution_id", "fence", "lost", "on_child", "on_void", "rejected", "token", "woken")
 
     def __init__(self, execution_id: UUID, tenant_id: UUID, token: int, on_void: Callable[[], None]) -> None:
         self.execution_id = execution_id
         self.fence = (str(execution_id), str(tenant_id), str(token))
         self.token = token
         self.on_void = on_void
+        self.on_child: Callable[[StartedChild], None] = _nobody_asks
         self.lost = False
         self.rejected: str | None = None
         self.woken = False
         self.batch: Batch | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ChildStart:
+    """A run to be started for a step of a run; `input` is JSON of its trigger data."""
+
+    step_id: UUID
+    run: UUID
+    tenant_id: UUID
+    workflow: str
+    input: str
+    depth: int
+    is_sync: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StartedChild:
+    """What became of a child: its id, if it was started."""
+
+    step_id: UUID
+    execution_id: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """The end of a run, to be told to the step of its parent; `resolution` is JSON."""
+
+    run: UUID
+    step_id: UUID
+    resolution: str
+
+
+@dataclass(slots=True)
+class FollowUp:
+    """What few entries have besides records; see gorax_flush.
+
+    `cancels` are waits for children that are to be cancelled: their ids may be known only when the flush is sent.
+    """
+
+    tasks: list[Json] = field(default_factory=list)
+    children: list[ChildStart] = field(default_factory=list)
+    cancels: list[OpenWait] = field(default_factory=list)
+    resolved: list[UUID] = field(default_factory=list)
+    tells: list[Tell] = field(default_factory=list)
+    mark: Instant | None = None
+
+
+class Adopter(Protocol):
+    """Who runs children that a flush claims (the worker)."""
+
+    def reserve(self, most: int, request: Request) -> tuple[UUID | None, int]:
+        """Set places aside: (worker id, how many). If it is any, `adopt` must follow."""
+
+    def adopt(self, worker_id: UUID, reserved: int, claims: Sequence[Claim], request: Request) -> None:
+        """Run what was claimed, and free the rest of what was reserved."""
+
+
+def _nobody_asks(_child: StartedChild) -> None:
+    """What is told of children whose run has let go."""
+
+
 class Entry:
     """What one execution has to say in one batch."""
 
-    __slots__ = ("closed_waits", "deadline", "end", "outbox", "owner", "park", "steps", "waits")
+    __slots__ = ("closed_waits", "deadline", "end", "follow", "outbox", "owner", "park", "steps", "waits")
 
     def __init__(self, owner: Owner) -> None:
         self.owner = owner
@@ -71,6 +136,14 @@ class Entry:
         self.park: ParkRow | None = None
         self.deadline: tuple[UUID, Instant] | None = None
         self.outbox: list[OutboxRow] = []
+        self.follow: FollowUp | None = None
+
+    @property
+    def follow_up(self) -> FollowUp:
+        """What it has besides records, to be added to."""
+        if self.follow is None:
+            self.follow = FollowUp()
+        return self.follow
 
 
 class Batch:
@@ -96,8 +169,9 @@ class Batch:
 class Journal:
     """The one writer of a worker. `run` flushes until cancelled; the rest is called by executions, without waiting."""
 
-    def __init__(self, session: Session, lease: Lease, telemetry: Telemetry) -> None:
+    def __init__(self, session: Session, lease: Lease, telemetry: Telemetry, adopter: Adopter) -> None:
         self._session = session
+        self._adopter = adopter
         self._lease = lease
         self._telemetry = telemetry
         self._filling = Batch()
@@ -242,14 +316,19 @@ class Journal:
 
     async def _send(self, entries: Sequence[Entry]) -> queue.Flushed:
         """Send one flush, again and again while the database is away, until the lease is over."""
-        rows = _rows(entries)
+        follow = _follow_up(entries)
+        rows = _rows(entries, follow)
+        children = {child.step_id: (entry.owner, child) for entry, child in _children(entries)}
         failures = 0
         while True:
             self._lease.check()
             began = time.monotonic()
             try:
                 with anyio.fail_after(max(self._lease.remaining, 0.05)):
-                    flushed = await queue.flush(self._session, self._lease.worker_id, rows)
+                    if children:
+                        flushed = await self._flush_with_children(rows, children)
+                    else:
+                        flushed = await queue.flush(self._session, self._lease.worker_id, rows)
             except StatementFailed as failure:
                 failures += 1
                 if failures >= MAX_FAILURES:
@@ -262,8 +341,92 @@ class Journal:
             self._telemetry.emit(FlushDone(len(rows.steps) + len(rows.ends), time.monotonic() - began))
             return flushed
 
+    async def _flush_with_children(
+        self, rows: queue.Flush, children: Mapping[UUID, tuple[Owner, ChildStart]]
+    ) -> queue.Flushed:
+        """Send a flush that starts children; this worker runs at once those that it has room for."""
+        worker_id, room = self._adopter.reserve(len(children), "child")
+        claims: list[Claim] = []
+        try:
+            flushed = await queue.flush(self._session, self._lease.worker_id, replace(rows, room=room))
+            for row in msgspec.json.decode(flushed.children) if flushed.children else ():
+                owner, child = children[UUID(row["step"])]
+                started = row["verdict"] in ("started", "duplicate")
+                owner.on_child(StartedChild(child.step_id, UUID(row["execution_id"]) if started else None))
+                if row["claimed"]:
+                    claims.append(_claim(child, row))
+        finally:
+            if worker_id is not None:
+                self._adopter.adopt(worker_id, room, claims, "child")
+        return flushed
 
-def _rows(entries: Sequence[Entry]) -> queue.Flush:
+
+def _claim(child: ChildStart, row: dict[str, Json]) -> Claim:
+    """The claim that came with the start of a child: the first of the run, so its token is 1."""
+    return Claim(
+        execution_id=UUID(row["execution_id"]),
+        tenant_id=child.tenant_id,
+        token=1,
+        wake_seq=0,
+        end_requested=None,
+        recovered=False,
+        workflow_id=UUID(row["workflow_id"]),
+        workflow_version=row["version"],
+        trigger_type="sub_workflow",
+        trigger_node=None,
+        trigger_data=child.input,
+        vars=row["vars"],
+        created=row["started_us"],
+        started=row["started_us"],
+        parent_execution_id=child.run,
+        parent_step_id=child.step_id,
+        depth=child.depth,
+    )
+
+
+def _children(entries: Sequence[Entry]) -> list[tuple[Entry, ChildStart]]:
+    return [(entry, child) for entry in entries if entry.follow is not None for child in entry.follow.children]
+
+
+def _follow_up(entries: Sequence[Entry]) -> str | None:
+    """Return what the entries have besides records, as gorax_flush takes it."""
+    found = [(entry, entry.follow) for entry in entries if entry.follow is not None]
+    if not found:
+        return None
+    more: dict[str, list[Json]] = {
+        "tasks": [task for _, follow in found for task in follow.tasks],
+        "children": [
+            {
+                "step": str(child.step_id),
+                "run": str(child.run),
+                "tenant": str(child.tenant_id),
+                "workflow": child.workflow,
+                "input": msgspec.Raw(child.input.encode()),
+                "depth": child.depth,
+                "is_sync": child.is_sync,
+            }
+            for _, follow in found
+            for child in follow.children
+        ],
+        "cancels": [
+            {"run": str(wait.child)} for _, follow in found for wait in follow.cancels if wait.child is not None
+        ],
+        "resolved": [str(step_id) for _, follow in found for step_id in follow.resolved],
+        "tells": [
+            {"run": str(tell.run), "step": str(tell.step_id), "resolution": tell.resolution}
+            for _, follow in found
+            for tell in follow.tells
+        ],
+        "marks": [
+            {"run": str(entry.owner.execution_id), "at": follow.mark}
+            for entry, follow in found
+            if follow.mark is not None
+        ],
+    }
+    return msgspec.json.encode({key: rows for key, rows in more.items() if rows}).decode()
+
+
+def _rows(entries: Sequence[Entry], more: str | None) -> queue.Flush:
     return queue.Flush(
         fence=[entry.owner.fence for entry in entries],
         steps=[row for entry in entries for row in entry.steps.values()],
@@ -274,4 +437,5 @@ def _rows(entries: Sequence[Entry]) -> queue.Flush:
         parks=[entry.park for entry in entries if entry.park is not None],
         deadlines=[entry.deadline for entry in entries if entry.deadline is not None],
         outbox=[row for entry in entries for row in entry.outbox],
+        more=more,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
@@ -10,14 +11,16 @@ from gorax_engine.core.model import StepError
 from gorax_engine.core.policies import step_error_json
 from gorax_engine.core.states import ExecutionState, StepState
 from gorax_engine.core.step_ids import step_id
+from gorax_engine.engine.journal import Tell
 from gorax_engine.store.queue import EndRow, OutboxRow, StepRow, WaitRow
-from gorax_engine.telemetry import StepFinished, Telemetry
+from gorax_engine.telemetry import StepFinished
 
 if TYPE_CHECKING:
-    from gorax_engine.core.commands import EndRun
+    from gorax_engine.core.commands import EndRun, EndStep, OpenStep
     from gorax_engine.core.model import Instant, Json, StepKey
     from gorax_engine.core.plan import Plan, PlanNode
-    from gorax_engine.engine.journal import Journal, Owner
+    from gorax_engine.engine.journal import ChildStart, Owner
+    from gorax_engine.engine.run import Engine
     from gorax_engine.store.queue import Claim
     from gorax_engine.store.runs import OpenWait
 
@@ -38,19 +41,47 @@ def encode_bounded(value: Json) -> str:
 class Recorder:
     """Writes one run's records into the journal. `waited` says whether the run may have rows in `waits`."""
 
-    def __init__(self, claim: Claim, plan: Plan, owner: Owner, journal: Journal, telemetry: Telemetry) -> None:
+    def __init__(self, claim: Claim, plan: Plan, owner: Owner, engine: Engine) -> None:
         self.waited = claim.recovered
         self._claim = claim
         self._plan = plan
         self._owner = owner
-        self._journal = journal
-        self._telemetry = telemetry
+        self._journal = engine.journal
+        self._telemetry = engine.telemetry
+        self._match_event = engine.match_event
         self._number = claim.execution_id.int
+
+    def step_id(self, step: StepKey, attempt: int) -> UUID:
+        """Return the id of an attempt's row."""
+        return UUID(step_id(self._number, step, attempt))
 
     def started(self, node: PlanNode, step: StepKey, attempt: int, given: str, at: Instant) -> None:
         """An attempt runs now."""
         row = step_row(self._number, node, step, attempt, StepState.RUNNING, given=given, started=at)
         self._journal.step(self._owner, row)
+
+    def opened(self, node: PlanNode, command: OpenStep) -> None:
+        """A scope runs now."""
+        try:
+            given = encode_bounded(command.given)
+        except Unencodable:
+            given = ""  # what a config holds that can't be stored, the steps of the body will meet
+        self.started(node, command.step, command.attempt, given, command.at)
+
+    def closed(self, node: PlanNode, command: EndStep) -> None:
+        """A scope or join has ended."""
+        step, attempt, at = command.step, command.attempt, command.at
+        error = command.error
+        if error is None:
+            try:
+                output = encode_bounded(command.output)
+            except Unencodable as refusal:
+                # The walk has gone on with it; what is recorded says why nobody can see it.
+                output = encode({"record_rejected": f"The output can't be stored: {refusal}."})
+            self.completed(node, step, attempt, "", output, None, None, at)
+        else:
+            row = failed_row(self._number, node, step, attempt, error, at, bound=command.bound)
+            self._journal.step(self._owner, row)
 
     def completed(
         self,
@@ -101,30 +132,61 @@ class Recorder:
         """A step never runs."""
         self._journal.step(self._owner, step_row(self._number, node, step, 1, StepState.SKIPPED, completed=at))
 
-    def waiting(self, node: PlanNode, wait: OpenWait) -> None:
-        """A step waits until a moment."""
-        step, attempt = wait.step, wait.attempt
+    def waiting(self, node: PlanNode, wait: OpenWait, event_name: str | None, correlation_key: str | None) -> None:
+        """A step waits."""
         self.waited = True
         row = WaitRow(
-            self._wait_id(step, attempt),
+            self.step_id(wait.step, wait.attempt),
             self._claim.execution_id,
             self._claim.tenant_id,
             node.id,
-            step.path,
-            step.round,
-            attempt,
+            wait.step.path,
+            wait.step.round,
+            wait.attempt,
             wait.kind,
             wait.due,
             encode(wait.output),
+            event_name,
+            correlation_key,
+            None if wait.detail is None else encode(wait.detail),
         )
         self._journal.entry(self._owner).waits.append(row)
 
-    def waited_for(self, step: StepKey, attempt: int) -> None:
+    def waited_for(self, wait: OpenWait) -> None:
         """A wait is over."""
-        entry, wait_id = self._journal.entry(self._owner), self._wait_id(step, attempt)
+        entry, wait_id = self._journal.entry(self._owner), self.step_id(wait.step, wait.attempt)
         # A flush closes before it opens: one that was opened in this very entry must not be left open by it.
-        entry.waits = [row for row in entry.waits if row.step_id != wait_id]
+        if any(row.step_id == wait_id for row in entry.waits):
+            entry.waits = [row for row in entry.waits if row.step_id != wait_id]
+            if entry.follow is not None:
+                entry.follow.tasks = [task for task in entry.follow.tasks if task["step_id"] != str(wait_id)]
+                entry.follow.children = [child for child in entry.follow.children if child.step_id != wait_id]
         entry.closed_waits.append(wait_id)
+
+    def resolved(self, step_id: UUID) -> None:
+        """A signal is spent."""
+        self._journal.entry(self._owner).follow_up.resolved.append(step_id)
+
+    def open_task(self, task: Json) -> None:
+        """People are to be asked."""
+        self._journal.entry(self._owner).follow_up.tasks.append(task)
+
+    def start_child(self, child: ChildStart) -> None:
+        """A child is to be started."""
+        self._journal.entry(self._owner).follow_up.children.append(child)
+
+    def cancel_child(self, wait: OpenWait) -> None:
+        """The child that a wait was for is to be cancelled; it may be known only when this is written."""
+        self._journal.entry(self._owner).follow_up.cancels.append(wait)
+
+    def match_event(self, step: StepKey, attempt: int) -> None:
+        """A wait for an event is open: once that is durable, events that came before are looked for."""
+        self._journal.entry(self._owner)
+        self._journal.when_durable(self._owner, partial(self._match_event, self.step_id(step, attempt)))
+
+    def applied(self, at: Instant) -> None:
+        """What was asked of the run is being done since `at`."""
+        self._journal.entry(self._owner).follow_up.mark = at
 
     def ended(self, command: EndRun) -> ExecutionState:
         """The run is over; return its state, which is `failed` if its output can't be stored."""
@@ -147,6 +209,10 @@ class Recorder:
         )
         if error is not None and status is ExecutionState.FAILED:
             self._report_failure(entry.outbox, error)
+        claim = self._claim
+        if claim.parent_execution_id is not None and claim.parent_step_id is not None:
+            resolution = encode({"status": status.value, "execution_id": str(claim.execution_id)})
+            entry.follow_up.tells.append(Tell(claim.parent_execution_id, claim.parent_step_id, resolution))
         return status
 
     def _report_failure(self, outbox: list[OutboxRow], error: StepError) -> None:
@@ -162,9 +228,6 @@ class Recorder:
             "error": {"code": error.code, "message": storable(error.message)},
         }
         outbox.append(OutboxRow(claim.tenant_id, "error_workflow", encode(payload)))
-
-    def _wait_id(self, step: StepKey, attempt: int) -> UUID:
-        return UUID(step_id(self._number, step, attempt))
 
 
 def step_row(
@@ -204,14 +267,18 @@ def failed_row(
     *,
     given: str = "",
     started: Instant | None = None,
+    bound: Json = None,
 ) -> StepRow:
-    """Return the row of an attempt that failed; what it has of the failure is kept as its output."""
-    bound = step_error_json(error, node.id, node.type, attempt, node.retry.max_attempts, at)
+    """Return the row of an attempt that failed; what it has of the failure is kept as its output.
+
+    `bound` is the error as templates see it, if it came from another step.
+    """
+    bound = bound or step_error_json(error, node.id, node.type, attempt, node.retry.max_attempts, at)
     try:
         output = encode({"error": bound})
     except Unencodable:
         # What can't be stored of the details is left out; code and message are ours.
-        slim = {key: bound[key] for key in ("code", "classification", "node_id", "node_type", "timestamp")}
+        slim = {key: bound.get(key) for key in ("code", "classification", "node_id", "node_type", "timestamp")}
         output = encode({"error": {**slim, "message": storable(error.message)}})
     return step_row(
         execution,

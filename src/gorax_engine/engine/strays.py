@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterable
     from uuid import UUID
 
-Request: TypeAlias = Literal["claim", "start"]
+Request: TypeAlias = Literal["claim", "start", "child"]
 Holding: TypeAlias = tuple["UUID", int]
 """A run and the token of its claim."""
 
@@ -22,7 +22,7 @@ class Strays:
 
     def __init__(self) -> None:
         # Odd while a request is on its way.
-        self._turns: dict[Request, int] = {"claim": 0, "start": 0}
+        self._turns: dict[Request, int] = {"claim": 0, "start": 0, "child": 0}
         self._seen: dict[Holding, dict[Request, int]] = {}
 
     def asking(self, request: Request) -> None:

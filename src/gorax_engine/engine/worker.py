@@ -8,7 +8,8 @@ heartbeat; it then forgets what it held, changes nothing, and registers as a new
 from __future__ import annotations
 
 import time
-from contextlib import AsyncExitStack
+from collections import deque
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -16,15 +17,17 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from gorax_engine.core.model import SECOND
+from gorax_engine.engine.breakers import Breakers
 from gorax_engine.engine.clock import DatabaseClock
-from gorax_engine.engine.execution import Engine, Execution
+from gorax_engine.engine.execution import Execution
 from gorax_engine.engine.explain import VERSION_UNSUPPORTED
 from gorax_engine.engine.journal import Journal, Owner
 from gorax_engine.engine.plans import Plans, UnsupportedVersion
 from gorax_engine.engine.registration import RELEASE_TIMEOUT, Registration, WorkerOptions
+from gorax_engine.engine.run import Engine
 from gorax_engine.engine.strays import Holding, Strays
 from gorax_engine.errors import Unavailable
-from gorax_engine.store import queue, workers
+from gorax_engine.store import events, queue, workers
 from gorax_engine.store.database import STATEMENT_TIMEOUT
 from gorax_engine.store.queue import ParkRow
 from gorax_engine.store.session import LeaseLost, open_session
@@ -39,10 +42,12 @@ if TYPE_CHECKING:
     from gorax_engine.core.plan import Plan
     from gorax_engine.core.states import ExecutionState
     from gorax_engine.engine.lease import Lease
+    from gorax_engine.engine.strays import Request
     from gorax_engine.nodes.registry import NodeRegistry
     from gorax_engine.store.queue import Claim
     from gorax_engine.store.session import Session
     from gorax_engine.telemetry import Telemetry
+    from gorax_engine.vault.secrets import Secrets
 
 CLAIM_BATCH: Final = 100
 AT_ONCE: Final = 0.05
@@ -89,7 +94,10 @@ class Worker:
         registry: NodeRegistry,
         telemetry: Telemetry,
         on_end: Callable[[UUID, ExecutionState], None],
+        secrets: Secrets | None = None,
     ) -> None:
+        self._secrets = secrets
+        self._breakers = Breakers()
         self._options = options
         self._connect = connect
         self._registry = registry
@@ -99,6 +107,7 @@ class Worker:
         self._life: _Life | None = None
         self._wake = anyio.Event()
         self._marks = anyio.Event()
+        self._matches = anyio.Event()
         self._draining = False
 
     # --- for the rest of the process ----------------------------------------------------------------------------------
@@ -121,7 +130,7 @@ class Worker:
         """How many executions are in memory."""
         return self._life.held if self._life else 0
 
-    def reserve(self, most: int) -> tuple[UUID | None, int]:
+    def reserve(self, most: int, request: Request = "start") -> tuple[UUID | None, int]:
         """Set places aside for starts to be written: (worker id, how many). If it is any, `adopt` must follow."""
         life = self._life
         if life is None or self._draining or life.alone or not life.lease.valid:
@@ -130,17 +139,17 @@ class Worker:
         if room <= 0:
             return None, 0
         life.reserved += room
-        life.strays.asking("start")
+        life.strays.asking(request)
         return life.lease.worker_id, room
 
-    def adopt(self, worker_id: UUID, reserved: int, claims: Sequence[Claim]) -> None:
+    def adopt(self, worker_id: UUID, reserved: int, claims: Sequence[Claim], request: Request = "start") -> None:
         """Run claims that a start made in this worker's name, and free the rest of what was reserved for them."""
         life = self._life
         if life is None or life.closed or life.lease.worker_id != worker_id:
             return  # that life is over; who signs it off, or rescues it, finds the rows
         life.reserved -= reserved
         self._begin_all(life, claims)
-        life.strays.answered("start")
+        life.strays.answered(request)
 
     # --- lives --------------------------------------------------------------------------------------------------------
 
@@ -173,8 +182,20 @@ class Worker:
     ) -> None:
         """One life: from registration to drain. Raises LeaseLost in an exception group, and Unavailable."""
         lease = await registration.begin()
-        journal = Journal(commits, lease, self._telemetry)
-        engine = Engine(journal, lease, self._clock, self._registry, reads, self._telemetry)
+        journal = Journal(commits, lease, self._telemetry, self)
+        matches: deque[UUID] = deque()
+        engine = Engine(
+            journal,
+            lease,
+            self._clock,
+            self._registry,
+            reads,
+            self._telemetry,
+            self._secrets,
+            self._breakers,
+            partial(self._wait_for_event, matches),
+            self._is_full,
+        )
         drained = False
         try:
             async with anyio.create_task_group() as outer:
@@ -185,6 +206,7 @@ class Worker:
                     life = self._life = _Life(lease, engine, tasks, Plans(reads, self._registry))
                     outer.start_soon(self._sweep, life, reads)
                     outer.start_soon(self._follow_marks, life, reads)
+                    outer.start_soon(self._match_events, matches, reads)
                     ready()
                     try:
                         await self._claim(life, claims)
@@ -227,7 +249,26 @@ class Worker:
                     if execution.ended is None and not execution.parked:
                         execution.abandon()
                 elif row.wake_seq != execution.wake_seq:
-                    execution.request_end(row.wake_seq, row.end_requested)
+                    execution.woken(row.wake_seq, row.end_requested, paused=row.paused)
+
+    # --- events -------------------------------------------------------------------------------------------------------
+
+    def _wait_for_event(self, matches: deque[UUID], step_id: UUID) -> None:
+        matches.append(step_id)
+        self._matches.set()
+
+    async def _match_events(self, matches: deque[UUID], session: Session) -> None:
+        """Look for events that came before the waits for them were open."""
+        while True:
+            await self._matches.wait()
+            self._matches = anyio.Event()
+            while matches:
+                steps = [matches.popleft() for _ in range(min(len(matches), SWEEP_BATCH))]
+                with suppress(Unavailable):  # the sweep of events finds them
+                    await events.match_waits(session, steps)
+
+    def _is_full(self) -> bool:
+        return self._life is None or self._free(self._life) <= 0
 
     # --- claim and run ------------------------------------------------------------------------------------------------
 

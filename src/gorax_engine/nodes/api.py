@@ -71,6 +71,7 @@ __all__ = [
     "Suspended",
     "TaskNode",
     "TaskWait",
+    "WalkNode",
 ]
 
 
@@ -145,3 +146,12 @@ class PluginResources:
     """What the engine lends to the node types of a plug-in. It works while the daemon runs, not before."""
 
     http: HttpClient
+
+
+@runtime_checkable
+class WalkNode(Protocol):
+    """A node of kind walk: the engine's own scopes and joins, which have no code of their own."""
+
+    @property
+    def spec(self) -> NodeSpec:
+        """The description of the type."""

@@ -7,8 +7,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from gorax_engine.core.model import Json
-from gorax_engine.engine.operations import Operations, StartKey, StartRequest
+from gorax_engine.engine.operations import Operations
 from gorax_engine.engine.recorder import ERROR_WORKFLOW_EVENT
+from gorax_engine.engine.starting import StartKey, StartRequest
 from gorax_engine.errors import Conflict, Forbidden, IdempotencyMismatch, InvalidInput, NotFound
 from gorax_engine.ops.leader import Duty
 from gorax_engine.people.deadlines import watch

@@ -48,7 +48,9 @@ async def list_page(
 ) -> list[Row]:
     """Return up to `limit` tasks, newest first, that are older than `after`."""
     await connection.execute(_SQL.plan_tasks_by_values)
-    values = (tenant_id, wanted.status, wanted.overdue, wanted.execution_id, after, limit)
+    # What is overdue is pending, which an index knows.
+    status = wanted.status or ("pending" if wanted.overdue else None)
+    values = (tenant_id, status, wanted.overdue, wanted.execution_id, after, limit)
     if wanted.assignees is None:
         return as_rows(await connection.fetch(_SQL.list_tasks, *values))
     kinds, names = [kind for kind, _ in wanted.assignees], [name for _, name in wanted.assignees]

@@ -38,7 +38,7 @@ class StepRow(NamedTuple):
 
 
 class WaitRow(NamedTuple):
-    """A wait of a step. `kind` is timer or retry_backoff."""
+    """A wait of a step, as `waits` has it; `output` and `detail` are JSON."""
 
     step_id: UUID
     execution_id: UUID
@@ -48,8 +48,11 @@ class WaitRow(NamedTuple):
     round: int
     attempt: int
     kind: str
-    due: Instant
+    due: Instant | None
     output: str | None
+    event_name: str | None = None
+    correlation_key: str | None = None
+    detail: str | None = None
 
 
 class EndRow(NamedTuple):
@@ -65,10 +68,10 @@ class EndRow(NamedTuple):
 
 
 class ParkRow(NamedTuple):
-    """A run that leaves memory until `due`, unless it was woken since `wake_seq`."""
+    """A run that leaves memory until `due` (None: until it is woken), unless it was woken since `wake_seq`."""
 
     execution_id: UUID
-    due: Instant
+    due: Instant | None
     wake_seq: int
     waiting_for: str
 
@@ -143,13 +146,18 @@ class Claim:
     vars: str | None
     created: Instant
     started: Instant
+    parent_execution_id: UUID | None = None
+    parent_step_id: UUID | None = None
+    depth: int = 0
+    origin_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Flush:
     """The rows of one flush. `fence` are (execution, tenant, token), as text, of every run that has a row in it.
 
-    `steps` come with the place of their run in `fence`, from 1.
+    `steps` come with the place of their run in `fence`, from 1. `more` is JSON, see gorax_flush; of the children in it,
+    `room` may be claimed at once.
     """
 
     fence: Sequence[tuple[str, str, str]]
@@ -161,14 +169,20 @@ class Flush:
     parks: Sequence[ParkRow] = ()
     deadlines: Sequence[tuple[UUID, Instant]] = ()
     outbox: Sequence[OutboxRow] = ()
+    more: str | None = None
+    room: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Flushed:
-    """`stale` runs are no longer this worker's (then nothing was written); `not_parked` ones were woken meanwhile."""
+    """`stale` runs are no longer this worker's (then nothing was written); `not_parked` ones were woken meanwhile.
+
+    `children` is JSON of what became of the children that were to be started, see gorax_follow_up.
+    """
 
     stale: Sequence[UUID]
     not_parked: Sequence[UUID]
+    children: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,11 +211,20 @@ def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[tuple[Any, ...
 
 
 async def start(
-    session: Session, rows: Sequence[StartRow], *, worker_id: UUID | None, room: int, ring: bool
+    session: Fetcher,
+    rows: Sequence[StartRow],
+    *,
+    worker_id: UUID | None,
+    room: int,
+    ring: bool,
+    links: str | None = None,
 ) -> list[StartVerdict]:
-    """Write at least one start, all in one transaction; claim up to `room` for `worker_id`. `ring` wakes others."""
+    """Write at least one start, all in one transaction; claim up to `room` for `worker_id`. `ring` wakes others.
+
+    `links` is JSON of what starts have that follow from other runs, see gorax_start_executions.
+    """
     columns = [SEPARATOR.join(column) for column in zip(*rows, strict=True)]
-    records = await session.fetch(_SQL.start, worker_id, room, *columns, ring)
+    records = await session.fetch(_SQL.start, worker_id, room, *columns, ring, links)
     return [StartVerdict(*list(record.values())[1:]) for record in records]
 
 
@@ -234,8 +257,10 @@ async def flush(session: Session, worker_id: UUID, rows: Flush) -> Flushed:
         *_columns(rows.parks, len(ParkRow._fields)),
         *_columns(rows.deadlines, 2),
         *_columns(rows.outbox, len(OutboxRow._fields)),
+        rows.more,
+        rows.room,
     )
-    return Flushed(record["stale"] or (), record["not_parked"] or ())
+    return Flushed(record["stale"] or (), record["not_parked"] or (), record["children"])
 
 
 def _wait_columns(waits: Sequence[WaitRow]) -> list[tuple[Any, ...]]:
@@ -249,6 +274,7 @@ class Cancellable:
     owner: UUID | None
     token: int
     wake_seq: int
+    end_requested: str | None
     workflow_id: UUID
     workflow_version: int
     trigger_type: str
@@ -287,13 +313,58 @@ async def ended(connection: Fetcher, execution_ids: Sequence[UUID]) -> list[UUID
     return [row["id"] for row in await connection.fetch(_SQL.ended, execution_ids)]
 
 
-async def record_end(connection: Fetcher, tenant_id: UUID, steps: Sequence[StepRow], end: EndRow) -> None:
-    """End a run whose queue row the caller's transaction has locked, with the last records of its steps."""
+async def record_steps(connection: Fetcher, tenant_id: UUID, execution_id: UUID, steps: Sequence[StepRow]) -> None:
+    """Write attempts of a run whose queue row the caller's transaction has locked, or made."""
     if steps:
         columns = _step_columns(steps, ["1"] * len(steps))
-        await connection.fetch(_SQL.record_steps, end.execution_id, tenant_id, *columns)
+        await connection.fetch(_SQL.record_steps, execution_id, tenant_id, *columns)
+
+
+async def record_end(connection: Fetcher, end: EndRow) -> None:
+    """End a run whose queue row the caller's transaction has locked."""
     await connection.fetch(_SQL.record_ends, *_columns((end,), len(EndRow._fields))[:-1])
-    await connection.fetch(_SQL.close_waits, end.execution_id)
+    await connection.fetch(_SQL.end_waits, end.execution_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Relatives:
+    """Who waits for a run, and the runs that are cancelled with it."""
+
+    parent_execution_id: UUID | None
+    parent_step_id: UUID | None
+    children: Sequence[UUID]
+
+
+async def relatives(connection: Fetcher, execution_id: UUID) -> Relatives:
+    """Return the runs around a run that is there."""
+    (row,) = await connection.fetch(_SQL.relatives, execution_id)
+    return Relatives(*row.values())
+
+
+async def lock_runs(connection: Fetcher, tenant_id: UUID, execution_ids: Sequence[UUID]) -> list[UUID]:
+    """Lock the queue rows of runs of a tenant, in the order in which everybody does; return those that live."""
+    rows = await connection.fetch(_SQL.lock_runs, execution_ids, tenant_id)
+    return [row["execution_id"] for row in rows]
+
+
+async def request_cancel(connection: Fetcher, execution_ids: Sequence[UUID], reason: str) -> None:
+    """Ask for the end of runs whose queue rows the caller's transaction has locked."""
+    await connection.fetch(_SQL.request_cancel, execution_ids, reason)
+
+
+async def signal(connection: Fetcher, steps: Sequence[UUID], resolutions: Sequence[str]) -> list[UUID]:
+    """Tell waits that what they waited for has come; return those that were told now."""
+    return [row["step_id"] for row in await connection.fetch(_SQL.signal, steps, resolutions)]
+
+
+async def pause(connection: Fetcher, tenant_id: UUID, execution_id: UUID) -> bool:
+    """Let a live run begin no further step; return whether it was one."""
+    return bool(await connection.fetch(_SQL.pause, execution_id, tenant_id))
+
+
+async def resume(connection: Fetcher, tenant_id: UUID, execution_id: UUID) -> bool:
+    """Let a paused run go on; return whether it was one."""
+    return bool(await connection.fetch(_SQL.resume, execution_id, tenant_id))
 
 
 async def sweep(session: Session, limit: int) -> Swept:

@@ -13,6 +13,7 @@ from gorax_engine.core.walk import StepRecord
 from gorax_engine.store import queries
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from uuid import UUID
 
     from gorax_engine.core.model import Instant
@@ -21,15 +22,20 @@ if TYPE_CHECKING:
 _SQL: Final = queries.load("queue")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class OpenWait:
-    """A wait that is still open: `attempt` of `step` goes on at `due`, a timer with `output`."""
+    """A wait that is still open: `attempt` of `step` goes on at `due` (None: it has no end), a timer with `output`.
+
+    `child` is the run that a `sub_workflow` waits for, once it is started; `detail` what its end needs.
+    """
 
     step: StepKey
     attempt: int
     kind: str
-    due: Instant
+    due: Instant | None
     output: Json
+    child: UUID | None = None
+    detail: Json = None
 
 
 def _decode(text: str | None) -> Json:
@@ -48,6 +54,7 @@ async def recorded_steps(session: Fetcher, execution_id: UUID) -> dict[tuple[Ste
             output,
             row["outcome"],
             _error_of(row["error_code"], row["error_message"], output) if state is StepState.FAILED else None,
+            row["started_us"],
         )
     return records
 
@@ -84,11 +91,95 @@ async def open_waits(session: Fetcher, execution_id: UUID) -> dict[tuple[StepKey
     waits = {}
     for row in await session.fetch(_SQL.open_waits, execution_id):
         step = StepKey(row["node_id"], row["iteration_path"], row["round"])
-        waits[step, row["attempt"]] = OpenWait(step, row["attempt"], row["kind"], row["due_us"], _decode(row["output"]))
+        waits[step, row["attempt"]] = OpenWait(
+            step,
+            row["attempt"],
+            row["kind"],
+            row["due_us"],
+            _decode(row["output"]),
+            row["child_id"],
+            _decode(row["detail"]),
+        )
     return waits
+
+
+async def signals(session: Fetcher, execution_id: UUID) -> dict[UUID, Json]:
+    """Return what has come for the waits of a run, by the ids of their steps."""
+    rows = await session.fetch(_SQL.signals, execution_id)
+    return {row["step_id"]: _decode(row["resolution"]) for row in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class ChildEnd:
+    """How a child ended: its state, its output, its error, and the outputs of the steps that were asked for."""
+
+    status: str
+    output: Json
+    error_code: str | None
+    error_message: str | None
+    steps: Mapping[str, Json]
+
+
+async def child_end(session: Fetcher, execution_id: UUID, steps: Sequence[str]) -> ChildEnd | None:
+    """Return how a run ended, None if it is gone."""
+    rows = await session.fetch(_SQL.child_outputs, execution_id, steps)
+    if not rows:
+        return None
+    row = rows[0]
+    outputs = _decode(row["steps"]) or {}
+    return ChildEnd(row["status"], _decode(row["output"]), row["error_code"], row["error_message"], outputs)
 
 
 async def definition(session: Fetcher, workflow_id: UUID, version: int) -> Json:
     """Return the definition of a published version, or None if it is gone."""
     rows = await session.fetch(_SQL.definition, workflow_id, version)
     return _decode(rows[0]["definition"]) if rows else None
+
+
+async def event_waits(session: Fetcher, execution_id: UUID, name: str) -> list[UUID]:
+    """Return the steps of a run that wait for an event of this name."""
+    return [row["step_id"] for row in await session.fetch(_SQL.event_waits, execution_id, name)]
+
+
+async def new_execution_id(session: Fetcher) -> UUID:
+    """Return an id for a run that begins now."""
+    (row,) = await session.fetch(_SQL.new_execution_id)
+    found: UUID = row["id"]
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class PastRun:
+    """A run, with all that is needed to run it again."""
+
+    id: UUID
+    status: str
+    workflow_id: UUID
+    workflow_version: int
+    published_version: int | None
+    trigger_type: str
+    trigger_node: str | None
+    trigger_data: dict[str, Json]
+    vars: Json
+    origin_id: UUID | None
+    created: Instant
+    started: Instant | None
+
+
+async def past_run(session: Fetcher, tenant_id: UUID, execution_id: UUID) -> PastRun | None:
+    """Return a run of the tenant."""
+    rows = await session.fetch(_SQL.past_run, execution_id, tenant_id)
+    if not rows:
+        return None
+    values = dict(rows[0])
+    values["trigger_data"] = _decode(values["trigger_data"]) or {}
+    values["vars"] = _decode(values["vars"]) or {}
+    return PastRun(**values)
+
+
+async def recorded_inputs(session: Fetcher, execution_id: UUID) -> dict[tuple[StepKey, int], str]:
+    """Return the recorded inputs of a run's attempts, as JSON."""
+    return {
+        (StepKey(row["node_id"], row["iteration_path"], row["round"]), row["retry_count"] + 1): row["input_data"]
+        for row in await session.fetch(_SQL.recorded_inputs, execution_id)
+    }

@@ -25,6 +25,7 @@ class Owned:
     token: int
     wake_seq: int
     end_requested: str | None
+    paused: bool
 
 
 async def register(

@@ -22,7 +22,7 @@ from gorax_engine.core.event_names import MAX_PAYLOAD, patterns_of
 from gorax_engine.core.expressions import Expression, ExpressionError, Scope, compile_expression
 from gorax_engine.core.json_edge import Unencodable
 from gorax_engine.core.model import SECOND
-from gorax_engine.engine.operations import StartKey, StartRequest
+from gorax_engine.engine.starting import StartKey, StartRequest
 from gorax_engine.errors import (
     Conflict,
     Forbidden,
@@ -39,7 +39,7 @@ from gorax_engine.telemetry import get_logger
 
 if TYPE_CHECKING:
     from gorax_engine.core.model import Json, Micros
-    from gorax_engine.engine.operations import Started
+    from gorax_engine.engine.starting import Started
     from gorax_engine.store.database import Connection, Database
     from gorax_engine.store.session import Fetcher
 

@@ -23,7 +23,7 @@ from urllib.parse import parse_qsl
 from uuid import UUID
 
 from gorax_engine.core import json_edge
-from gorax_engine.engine.operations import StartKey, StartRequest, WebhookDelivery
+from gorax_engine.engine.starting import StartKey, StartRequest, WebhookDelivery
 from gorax_engine.errors import MalformedInput, NotFound, Unauthenticated
 from gorax_engine.store import webhooks
 from gorax_engine.store.lookup_cache import LookupCache

@@ -11,8 +11,9 @@ from typing import Final
 
 from gorax_engine.core.config_template import Site, find_sites
 from gorax_engine.core.model import Definition, Json, WorkflowSettings
-from gorax_engine.core.reading.checks import DraftEdge, DraftNode, check_graph
+from gorax_engine.core.reading.checks import check_graph
 from gorax_engine.core.reading.document import Origins, Report, fold_keys
+from gorax_engine.core.reading.drafts import DraftEdge, DraftNode
 from gorax_engine.core.reading.edges import read_edges
 from gorax_engine.core.reading.nodes import NodesReader, NodeTypes
 from gorax_engine.core.reading.policies import SETTINGS_KEYS, read_settings, warn_unknown

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 
 from gorax_engine.core.model import Json
 from gorax_engine.core.plan import ERROR_LABEL
-from gorax_engine.core.reading.checks import DraftEdge, DraftNode
 from gorax_engine.core.reading.document import MAX_ID, Report
+from gorax_engine.core.reading.drafts import DraftEdge, DraftNode
 from gorax_engine.core.schemas import Path
+from gorax_engine.core.structure import EXITS, SCOPES
 
 
 def read_edges(
@@ -64,6 +65,8 @@ class _EdgeReader:
         label = self._word("label")
         handle_key = "source_handle" if "source_handle" in self._edge else "sourceHandle"
         handle = self._word(handle_key)
+        if source is not None and source.type in SCOPES:
+            return self._entry(source, label, handle)
         if source is None or not source.is_valid:
             return label or handle
         allowed = (*source.outcomes, ERROR_LABEL)
@@ -78,6 +81,17 @@ class _EdgeReader:
             self._unknown_outcome("label", label, source, allowed)
         elif handle is not None:
             self._unknown_outcome(handle_key, handle, source, allowed)
+        return label
+
+    def _entry(self, scope: DraftNode, label: str | None, handle: str | None) -> str | None:
+        """Choose which body of a scope the edge leads to, or that it leads out: by its label, else by its handle."""
+        words = {"body", "try", "catch", "finally", *EXITS}
+        branches = (scope.config or {}).get("branches")
+        if isinstance(branches, list):
+            words.update(branch["name"] for branch in branches if scope.is_valid)
+        if handle is not None and (label is None or (label not in words and handle in words)):
+            self._edge["label"] = handle
+            return handle
         return label
 
     def _unknown_outcome(self, key: str, outcome: str, source: DraftNode, allowed: Sequence[str]) -> None:

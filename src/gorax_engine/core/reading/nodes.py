@@ -6,14 +6,15 @@ would make step paths and idempotency keys ambiguous. Ids of letters, digits, `_
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol, TypeVar
 
 from gorax_engine.core.config_template import find_condition_site, find_sites
 from gorax_engine.core.model import InDoubt, Json, NodeSpec, OnError, RetryPolicy
-from gorax_engine.core.reading.checks import DraftNode
 from gorax_engine.core.reading.document import MAX_ID, Origins, Report, fold_config, fold_keys
+from gorax_engine.core.reading.drafts import DraftNode
 from gorax_engine.core.reading.policies import (
+    EVERY_ERROR,
     GORAX_RETRY_KEYS,
     RETRY_KEYS,
     canonical_retry,
@@ -142,12 +143,31 @@ class NodesReader:
         place = Place.root(draft.spec.schema)
         draft.config = node["config"] = config = fold_config(config, place, path, self._origins)
         known = place.at(config).keys()
-        if node.get("retry") is None and isinstance(config.get("retry"), dict) and "retry" not in known:
-            self._origins.move((*path[:-1], "retry"), (*path, "retry"))
-            node["retry"] = config.pop("retry")
+        self._lift_policies(node, config, known, path)
+        if draft.type == "retry":
+            draft.config = node["config"] = config = self._read_rounds(config, path, draft)
         draft.is_valid = not self._checked or self._check_config(config, draft, draft.spec, path)
         if draft.is_valid:
             draft.outcomes = draft.spec.outcomes(config)
+
+    def _lift_policies(self, node: dict[str, Json], config: dict[str, Json], known: Sequence[str], path: Path) -> None:
+        """Move policies that Gorax keeps in the config to the node itself."""
+        for policy, key in (("retry", "retry"), ("retry", "retry_config"), ("timeout", "timeout")):
+            if key == "timeout" and node["type"] != "parallel":
+                continue
+            if node.get(policy) is None and config.get(key) is not None and key not in known:
+                self._origins.move((*path[:-1], policy), (*path, key))
+                node[policy] = config.pop(key)
+
+    def _read_rounds(self, config: dict[str, Json], path: Path, draft: DraftNode) -> dict[str, Json]:
+        """Read the config of a retry scope, which is the policy of its rounds."""
+        config, mapped = canonical_retry(fold_keys(config, (*RETRY_KEYS, *GORAX_RETRY_KEYS), path, self._origins))
+        for key, origin in mapped.items():
+            self._origins.move((*path, key), (*path, origin))
+        draft.rounds = read_retry(
+            config, EVERY_ERROR, lambda key, message: self._report.problem("invalid_config", (*path, key), message)
+        )
+        return config
 
     def _check_config(self, config: dict[str, Json], draft: DraftNode, spec: NodeSpec, path: Path) -> bool:
         draft.sites = find_sites(config, spec.schema, self._known_steps)
@@ -178,7 +198,7 @@ class NodesReader:
         draft.name = read("name", _read_name, "")
         draft.timeout = read("timeout", read_timeout, None)
         draft.on_error = read("on_error", lambda value, key: read_word(value, OnError, key), OnError.FAIL)
-        draft.in_doubt = read("in_doubt", _read_in_doubt, InDoubt.RETRY)
+        draft.in_doubt = read("in_doubt", lambda value, key: read_word(value, InDoubt, key), InDoubt.RETRY)
 
     def _read_when(self, node: dict[str, Json], path: Path, draft: DraftNode) -> None:
         when = node.get("when")
@@ -216,10 +236,3 @@ def _read_name(value: Json, key: str) -> str:
     if isinstance(value, str) and len(value) <= MAX_ID:
         return value
     raise ValueError(f"`{key}` must be text of up to {MAX_ID} characters.")
-
-
-def _read_in_doubt(value: Json, key: str) -> InDoubt:
-    word = read_word(value, InDoubt, key)
-    if word is InDoubt.ASK:
-        raise ValueError("`in_doubt: ask` needs human tasks, which come in a later release: choose retry or fail.")
-    return word

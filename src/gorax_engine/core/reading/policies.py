@@ -56,6 +56,8 @@ _GORAX_RETRY_MILLISECONDS: Final[Mapping[str, str]] = {
     "max_delay_ms": "max_delay",
 }
 _EVERYTHING: Final = (Classification.TRANSIENT.value, Classification.PERMANENT.value)
+EVERY_ERROR: Final = RetryPolicy(max_attempts=3, retry_on=_EVERYTHING)
+"""What a retry scope does that says nothing else: it is there to run its body again, whatever went wrong."""
 GORAX_RETRY_KEYS: Final = (
     "enabled",
     "max_retries",

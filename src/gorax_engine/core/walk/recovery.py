@@ -1,24 +1,38 @@
-"""Rebuilding a run from its step rows: the same walk, fed with what was recorded instead of what happens."""
+"""Rebuilding a run from its step rows: the walk is told again what was recorded, in the order in which it happened."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
-from gorax_engine.core.commands import SkipStep, StartStep
-from gorax_engine.core.events import Event, RunStarted, StepDeclined, StepFailed, StepSucceeded
-from gorax_engine.core.model import OnError
-from gorax_engine.core.policies import should_retry
-from gorax_engine.core.states import StepState
+from gorax_engine.core.commands import CancelStep, EndStep, OpenStep, SkipStep, StartStep
+from gorax_engine.core.events import (
+    Event,
+    RunStarted,
+    StepAdmitted,
+    StepDeclined,
+    StepFailed,
+    StepSucceeded,
+    TimePassed,
+)
+from gorax_engine.core.scopes import BreakerPlan
+from gorax_engine.core.states import TERMINAL_STEPS, StepState
 from gorax_engine.core.walk.advance import proceed
-from gorax_engine.core.walk.state import READY
 
 if TYPE_CHECKING:
     from gorax_engine.core.commands import Command
     from gorax_engine.core.model import Instant, Json, StepError, StepKey
     from gorax_engine.core.plan import Plan
     from gorax_engine.core.walk.state import WalkState
+
+CANCELLED_CODE: Final = "cancelled"
+STOP: Final = "stop"
+"""The outcome that is recorded of a step that stops the run; no such step has an outcome of this name itself."""
+DECLINED: Final = "declined"
+"""The outcome that is recorded of a step that is skipped because its `when` is false."""
+CUT: Final = "cancelled"
+"""The outcome that is recorded of a step that was cut off: it follows from what happened elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,111 +44,116 @@ class StepRecord:
     output: Json = None
     outcome: str | None = None
     error: StepError | None = None
+    started: Instant | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """A rebuilt run: its state, what is still to be done, and which attempts were begun but not ended."""
+    """A rebuilt run: what is still to be done, and which attempts were begun but not ended.
 
-    state: WalkState
+    `latest` is the time of the last thing that is recorded: all that happens from now on comes after it.
+    """
+
     commands: list[Command]
     in_doubt: frozenset[tuple[StepKey, int]]
+    latest: Instant
 
 
 def recover(
-    plan: Plan, state: WalkState, started: RunStarted, records: Mapping[tuple[StepKey, int], StepRecord]
+    plan: Plan,
+    state: WalkState,
+    started: RunStarted,
+    records: Mapping[tuple[StepKey, int], StepRecord],
+    ends: Iterable[Event] = (),
 ) -> Recovered:
-    """Feed the walk with the recorded ends until nothing recorded is left to tell.
+    """Tell `state`, which is new, what is recorded; exactly the commands that the records don't answer remain.
 
-    Exactly the commands that the records don't answer remain. Because the walk doesn't depend on the order of
-    independent results, the state equals that of the lost worker at its last record; only which nodes wait for a
-    place under `max_concurrency` may differ, and what has begun never does.
+    `ends` are events from without that were told before, at their times.
     """
-    replay = _Replay(plan, state.copy(), records)
-    replay.tell(started)
-    replay.deal_places()
-    replay.tell_the_end()
-    return Recovered(replay.state, replay.outstanding, frozenset(replay.in_doubt))
+    told = [started, *events_of(plan, records, ends)]
+    latest = max([told[-1].at, *(record.at for record in records.values())])
+    # What a timer did is recorded without an event: the timers of that time have fired.
+    commands = proceed(plan, state, [*told, TimePassed(latest)])
+    return Recovered(list(_unanswered(commands, records)), _in_doubt(plan, records), latest)
 
 
-class _Replay:
-    """One call of `recover`. `ends` are failures that end the run: they are told last, or they would hide the rest."""
+def events_of(plan: Plan, records: Mapping[tuple[StepKey, int], StepRecord], ends: Iterable[Event] = ()) -> list[Event]:
+    """Return what is recorded, and `ends`, as events in the order in which they happened."""
+    events = [*_events(plan, records), *((end.at, 0, end) for end in ends)]
+    events.sort(key=lambda entry: entry[:2])
+    return [event for _, _, event in events]
 
-    def __init__(self, plan: Plan, state: WalkState, records: Mapping[tuple[StepKey, int], StepRecord]) -> None:
-        self.plan = plan
-        self.state = state
-        self.records = records
-        self.outstanding: list[Command] = []
-        self.in_doubt: set[tuple[StepKey, int]] = set()
-        self.ends: list[StepFailed] = []
 
-    def tell(self, started: RunStarted) -> None:
-        """Tell what is recorded, with a place for every node: what has begun must not wait for what has not."""
-        plan = replace(self.plan, settings=replace(self.plan.settings, max_concurrency=None))
-        events: list[Event] = [started]
-        while events:
-            commands = proceed(plan, self.state, events)
-            events = []
-            for command in commands:
-                event = self._answer(command)
-                if isinstance(event, StepFailed) and self._ends_run(event):
-                    self.ends.append(event)
-                elif event is not None:
-                    events.append(event)
+def _events(plan: Plan, records: Mapping[tuple[StepKey, int], StepRecord]) -> Iterable[tuple[Instant, int, Event]]:
+    """Return what happened, by time; of one moment the cause comes before what may have followed from it.
 
-    def _answer(self, command: Command) -> Event | None:
-        """Return what became of a command, or None, and then keep it, unless its row is there already."""
+    Rows of older releases don't say which of them were causes: a step that failed as cancelled, and one that was
+    skipped though it has a `when`, may be either, so they are told last and change nothing if the walk has come to the
+    same already.
+    """
+    for (step, attempt), record in records.items():
+        node = plan.nodes.get(step.node)
+        if node is None:
+            continue
+        if isinstance(node.scope, BreakerPlan) and record.started is not None:
+            yield record.started, 1, StepAdmitted(step, attempt, record.started)
+        if node.scope is not None and not (isinstance(node.scope, BreakerPlan) and record.started is None):
+            continue  # what the walk did itself, it does again
+        match record.state:
+            case StepState.COMPLETED:
+                stop = record.outcome == STOP and STOP not in node.outcomes
+                yield record.at, 1, StepSucceeded(step, record.output, record.at, record.outcome, stop)
+            case StepState.FAILED if record.outcome == CUT:
+                pass
+            case StepState.FAILED:
+                if record.error is None:
+                    raise ValueError(f"the failed record of {step} has no error")
+                last = 2 if record.error.code == CANCELLED_CODE else 1
+                yield record.at, last, StepFailed(step, attempt, record.error, record.at)
+            case StepState.SKIPPED if record.outcome == DECLINED or node.when is not None:
+                yield record.at, 1 if record.outcome == DECLINED else 2, StepDeclined(step, record.at)
+            case StepState.SKIPPED | StepState.PENDING | StepState.RUNNING:
+                pass
+
+
+def _unanswered(commands: Iterable[Command], records: Mapping[tuple[StepKey, int], StepRecord]) -> Iterable[Command]:
+    """Leave out what is recorded, and the starts of what was cut off again."""
+    kept: list[Command | None] = []
+    starts: dict[tuple[StepKey, int], int] = {}
+    for command in commands:
+        keep = True
         match command:
-            case StartStep(step=step, attempt=attempt) if (record := self.records.get((step, attempt))) is not None:
-                event = _recorded_event(step, attempt, record)
-                if event is not None:
-                    return event
-                self.in_doubt.add((step, attempt))
-            case SkipStep(step=step) if (step, 1) in self.records:
-                return None
+            case StartStep(step=step, attempt=attempt):
+                keep = not _has_ended(records, step, attempt)
+                starts[step, attempt] = len(kept)
+            case OpenStep(step=step, attempt=attempt):
+                keep = (step, attempt) not in records
+                if (asked := starts.get((step, attempt))) is not None:
+                    kept[asked] = None  # a circuit breaker that was let begin
+            case EndStep(step=step, attempt=attempt):
+                keep = not _has_ended(records, step, attempt)
+            case CancelStep(step=step, attempt=attempt):
+                keep = not _has_ended(records, step, attempt)
+                if keep and (begun := starts.get((step, attempt))) is not None:
+                    kept[begun] = None
+            case SkipStep(step=step):
+                keep = (step, 1) not in records
             case _:
                 pass
-        self.outstanding.append(command)
-        return None
-
-    def _ends_run(self, event: StepFailed) -> bool:
-        node = self.plan.nodes[self.plan.index[event.step.node]]
-        handled = node.has_error_edge or node.on_error is OnError.CONTINUE
-        return not handled and not should_retry(node.retry, event.error, event.attempt)
-
-    def deal_places(self) -> None:
-        """Let nodes wait that have not begun and have no place. Whoever has begun, if only to fail once, keeps his."""
-        limit = self.plan.settings.max_concurrency
-        if limit is None:
-            return
-        state, nodes = self.state, self.plan.nodes
-        idle = {index for index in state.attempts if (nodes[index].key, 1) not in self.records}
-        places = max(0, limit - len(state.attempts) + len(idle))
-        state.ready = sorted(idle)[places:]
-        for index in state.ready:
-            state.nodes[index] = READY
-            del state.attempts[index]
-        waiting = {nodes[index].key for index in state.ready}
-        self.outstanding = [
-            command for command in self.outstanding if not (isinstance(command, StartStep) and command.step in waiting)
-        ]
-
-    def tell_the_end(self) -> None:
-        """Tell the first failure that ends the run, if one is recorded."""
-        if self.ends:
-            first = min(self.ends, key=lambda event: (event.at, event.step))
-            self.outstanding += proceed(self.plan, self.state, (first,))
+        kept.append(command if keep else None)
+    return (command for command in kept if command is not None)
 
 
-def _recorded_event(step: StepKey, attempt: int, record: StepRecord) -> Event | None:
-    match record.state:
-        case StepState.COMPLETED:
-            return StepSucceeded(step, record.output, record.at, record.outcome)
-        case StepState.FAILED:
-            if record.error is None:
-                raise ValueError(f"the failed record of {step} has no error")
-            return StepFailed(step, attempt, record.error, record.at)
-        case StepState.SKIPPED:
-            return StepDeclined(step, record.at)
-        case StepState.PENDING | StepState.RUNNING:
-            return None
+def _has_ended(records: Mapping[tuple[StepKey, int], StepRecord], step: StepKey, attempt: int) -> bool:
+    record = records.get((step, attempt))
+    return record is not None and record.state in TERMINAL_STEPS
+
+
+def _in_doubt(plan: Plan, records: Mapping[tuple[StepKey, int], StepRecord]) -> frozenset[tuple[StepKey, int]]:
+    return frozenset(
+        key
+        for key, record in records.items()
+        if record.state is StepState.RUNNING
+        and (node := plan.nodes.get(key[0].node)) is not None
+        and node.scope is None
+    )

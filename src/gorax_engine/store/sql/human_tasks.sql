@@ -18,6 +18,7 @@ LIMIT $6;
 
 -- name: list_tasks_of
 -- The same for some assignees (kinds $7, users' ids and names of roles $8): up to a page for each, then the newest.
+-- OFFSET 0 keeps the planner from beginning with all tasks of the tenant.
 SELECT DISTINCT ON (t.id) t.id, t.execution_id, t.workflow_id, t.step_id, t.node_id, t.iteration_path, t.task_type,
        t.title, t.description, t.assignees, t.status, t.due_date,
        t.status = 'pending' AND coalesce(t.due_date < now(), false) AS overdue, t.escalation_level,
@@ -26,7 +27,7 @@ FROM unnest($7::text[], $8::text[]) AS m (kind, assignee)
 CROSS JOIN LATERAL (
     SELECT t.*
     FROM human_task_assignees a
-    JOIN human_tasks t ON t.tenant_id = a.tenant_id AND t.id = a.task_id
+    CROSS JOIN LATERAL (SELECT * FROM human_tasks k WHERE k.tenant_id = $1 AND k.id = a.task_id OFFSET 0) t
     WHERE a.tenant_id = $1 AND a.kind = m.kind AND a.assignee = m.assignee
       AND ($2::text IS DISTINCT FROM 'pending' OR a.is_open)
       AND ($2::text IS NULL OR t.status = $2)

@@ -10,7 +10,7 @@ RETURNING (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now_us;
 
 -- name: owned
 -- What the worker holds, and the marks that were set meanwhile.
-SELECT execution_id, token, wake_seq, end_requested::text AS end_requested FROM execution_queue WHERE owner = $1;
+SELECT execution_id, token, wake_seq, end_requested::text AS end_requested, paused FROM execution_queue WHERE owner = $1;
 
 -- name: hand_back
 -- Frees runs that the worker holds without knowing of them, each under the token that was seen.

@@ -21,7 +21,11 @@ RETURNS TABLE (
     trigger_data text,
     vars text,
     created_us bigint,
-    started_us bigint
+    started_us bigint,
+    parent_execution_id uuid,
+    parent_step_id uuid,
+    depth integer,
+    origin_id uuid
 )
 LANGUAGE plpgsql
 AS $function$
@@ -119,7 +123,8 @@ BEGIN
     SELECT q.execution_id, q.tenant_id, q.token, q.wake_seq, q.end_requested::text, q.token > 1,
            e.workflow_id, e.workflow_version, e.trigger_type::text, e.trigger_node::text, e.trigger_data::text,
            e.vars::text, (extract(epoch FROM e.created_at) * 1000000)::bigint,
-           (extract(epoch FROM e.started_at) * 1000000)::bigint
+           (extract(epoch FROM e.started_at) * 1000000)::bigint,
+           e.parent_execution_id, e.parent_step_id, e.execution_depth, e.origin_id
       FROM execution_queue q JOIN executions e ON e.id = q.execution_id
      WHERE q.execution_id = ANY (v_ids) AND e.id = ANY (v_ids);
 END

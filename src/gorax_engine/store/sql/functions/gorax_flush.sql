@@ -10,6 +10,16 @@
 -- Idempotent: step ids are derived from what they record, so a flush that is sent again after an unknown commit writes
 -- the same rows; an ended or parked execution of it comes back as stale. Times are microseconds since the epoch.
 --
+-- p_more is what few flushes have, an object of lists, or NULL:
+--   tasks      human tasks to open, see gorax_open_tasks
+--   children   runs to start for steps that are among the waits: {step, run, tenant, workflow (id or name), input, depth,
+--              started_by, is_sync}; p_room of them may be claimed for the worker at once
+--   cancels    children to be cancelled: {run, reason}
+--   resolved   steps whose wait ended by a signal, which is now spent
+--   tells      waits of parents to be signalled of the end of their child: {run, step, resolution}
+--   marks      what was asked of a run is now being done: {run, at}
+-- Queue rows of parents and children are locked together with the runs' own.
+--
 -- A park succeeds only while wake_seq is what the worker last saw; those that were woken come back in not_parked.
 CREATE OR REPLACE FUNCTION gorax_flush(
     p_worker uuid,
@@ -37,6 +47,9 @@ CREATE OR REPLACE FUNCTION gorax_flush(
     w_kind text[],
     w_due bigint[],
     w_output text[],
+    w_event text[],
+    w_key text[],
+    w_detail text[],
     w_closed uuid[],
     e_id uuid[],
     e_status text[],
@@ -54,20 +67,32 @@ CREATE OR REPLACE FUNCTION gorax_flush(
     o_tenant uuid[],
     o_kind text[],
     o_payload text[],
+    p_more jsonb,
+    p_room integer,
     OUT stale uuid[],
-    OUT not_parked uuid[]
+    OUT not_parked uuid[],
+    OUT children text
 )
 LANGUAGE plpgsql
 AS $function$
 DECLARE
     v_live uuid[];
     v_crashed boolean;
+    v_tasks uuid[];
 BEGIN
     PERFORM 1 FROM workers w WHERE w.id = p_worker FOR KEY SHARE;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'the worker''s lease is lost' USING ERRCODE = 'GX001';
     END IF;
 
+    IF p_more IS NOT NULL THEN
+        PERFORM 1 FROM execution_queue q
+          WHERE q.execution_id = ANY (p_ids)
+             OR q.execution_id IN (
+                SELECT (c.x ->> 'run')::uuid FROM jsonb_array_elements(p_more -> 'cancels') AS c (x)
+                UNION ALL SELECT (t.x ->> 'run')::uuid FROM jsonb_array_elements(p_more -> 'tells') AS t (x))
+          ORDER BY q.execution_id FOR UPDATE;
+    END IF;
     SELECT array_agg(l.id), bool_or(l.crashes > 0) INTO v_live, v_crashed
       FROM (
           SELECT q.execution_id AS id, q.crashes
@@ -99,17 +124,30 @@ BEGIN
     END IF;
 
     IF cardinality(w_closed) > 0 THEN
-        DELETE FROM waits w WHERE w.step_id = ANY (w_closed);
+        WITH gone AS (
+            DELETE FROM waits w WHERE w.step_id = ANY (w_closed) RETURNING w.step_id, w.kind
+        )
+        SELECT array_agg(g.step_id) INTO v_tasks FROM gone g WHERE g.kind IN ('human_task', 'in_doubt');
+        IF v_tasks IS NOT NULL THEN
+            PERFORM gorax_close_tasks(v_tasks);
+        END IF;
     END IF;
     IF cardinality(w_step) > 0 THEN
         INSERT INTO waits (
-            step_id, tenant_id, execution_id, node_id, iteration_path, round, attempt, kind, due_at, output
+            step_id, tenant_id, execution_id, node_id, iteration_path, round, attempt, kind, due_at, output, event_name,
+            correlation_key, detail
         )
         SELECT a.step, a.tenant, a.execution, a.node, a.path, a.round, a.attempt, a.kind,
-               timestamptz 'epoch' + a.due * interval '1 microsecond', a.output::jsonb
-          FROM unnest(w_step, w_tenant, w_execution, w_node, w_path, w_round, w_attempt, w_kind, w_due, w_output)
-               AS a (step, tenant, execution, node, path, round, attempt, kind, due, output)
+               timestamptz 'epoch' + a.due * interval '1 microsecond', a.output::jsonb, a.event,
+               a.key, a.detail::jsonb
+          FROM unnest(w_step, w_tenant, w_execution, w_node, w_path, w_round, w_attempt, w_kind, w_due, w_output, w_event,
+                      w_key, w_detail)
+               AS a (step, tenant, execution, node, path, round, attempt, kind, due, output, event, key, detail)
         ON CONFLICT (step_id) DO NOTHING;
+    END IF;
+
+    IF p_more IS NOT NULL THEN
+        children := gorax_follow_up(p_worker, p_room, p_more);
     END IF;
 
     IF cardinality(d_id) > 0 THEN
@@ -120,8 +158,15 @@ BEGIN
     IF cardinality(e_id) > 0 THEN
         PERFORM gorax_record_ends(e_id, e_status, e_output, e_error, e_code, e_completed);
         IF cardinality(e_waited) > 0 THEN
-            DELETE FROM waits w WHERE w.execution_id = ANY (e_waited);
+            PERFORM gorax_end_waits(e_waited);
         END IF;
+    END IF;
+
+    IF p_more ? 'tells' THEN
+        PERFORM gorax_signal(
+            ARRAY(SELECT (t.x ->> 'step')::uuid FROM jsonb_array_elements(p_more -> 'tells') AS t (x)),
+            ARRAY(SELECT t.x ->> 'resolution' FROM jsonb_array_elements(p_more -> 'tells') AS t (x))
+        );
     END IF;
 
     IF cardinality(o_tenant) > 0 THEN

@@ -5,6 +5,10 @@
 -- up to p_room of the new runs are claimed for that worker in the same breath, if nothing of their tenant is queued
 -- before them and the tenant has no concurrency limit (limited tenants are claimed by gorax_claim alone).
 --
+-- p_links, for starts that follow from other runs, has an object for each start: parent, parent_step, depth (a child);
+-- retry_of, origin, version, id, resumes (a retry or replay; one that resumes finds its steps recorded, and is rebuilt
+-- by whoever claims it).
+--
 -- Returns one row for each start, by its ordinal: verdict started | duplicate | mismatch | workflow_not_found |
 -- workflow_archived | webhook_not_found | not_published | workflow_inactive | tenant_suspended. For a duplicate,
 -- execution_id and event_id are those of the first.
@@ -29,7 +33,8 @@ CREATE OR REPLACE FUNCTION gorax_start_executions(
     p_headers text[],
     p_bodies text[],
     p_raw_bodies bytea[],
-    p_ring boolean
+    p_ring boolean,
+    p_links jsonb DEFAULT NULL
 ) RETURNS TABLE (
     ordinal integer,
     verdict text,
@@ -62,7 +67,7 @@ BEGIN
         END IF;
     END IF;
 
-    SELECT array_agg(gorax_uuid7() ORDER BY a.ord),
+    SELECT array_agg(coalesce((p_links -> (a.ord::integer - 1) ->> 'id')::uuid, gorax_uuid7()) ORDER BY a.ord),
            array_agg(CASE WHEN a.webhook IS NOT NULL THEN gorax_uuid7() END ORDER BY a.ord),
            array_agg(CASE
                WHEN w.id IS NULL THEN 'workflow_not_found'
@@ -73,7 +78,7 @@ BEGIN
                WHEN w.status <> 'active' THEN 'workflow_inactive'
                ELSE 'started'
            END ORDER BY a.ord),
-           array_agg(w.published_version ORDER BY a.ord),
+           array_agg(coalesce((p_links -> (a.ord::integer - 1) ->> 'version')::integer, w.published_version) ORDER BY a.ord),
            array_agg(coalesce(t.quotas ->> 'max_concurrent_executions' ~ '^[0-9]{1,9}$', false) ORDER BY a.ord),
            array_agg((t.settings -> 'vars')::text ORDER BY a.ord)
       INTO v_ids, v_events, v_verdicts, v_versions, v_limited, v_vars
@@ -129,19 +134,23 @@ BEGIN
 
     INSERT INTO executions (
         id, tenant_id, workflow_id, workflow_version, status, trigger_type, trigger_data, trigger_node, priority,
-        started_by, vars, created_at, started_at
+        started_by, vars, created_at, started_at, parent_execution_id, parent_step_id, execution_depth, retry_of, origin_id
     )
     SELECT v_ids[a.ord], a.tenant, a.workflow, v_versions[a.ord],
            CASE WHEN v_claimed[a.ord] THEN 'running' ELSE 'pending' END,
            a.trigger_type, a.trigger_data::jsonb, a.trigger_node, a.priority,
-           a.started_by, v_vars[a.ord]::jsonb, v_now, CASE WHEN v_claimed[a.ord] THEN v_now END
+           a.started_by, v_vars[a.ord]::jsonb, v_now, CASE WHEN v_claimed[a.ord] THEN v_now END,
+           (p_links -> (a.ord::integer - 1) ->> 'parent')::uuid, (p_links -> (a.ord::integer - 1) ->> 'parent_step')::uuid,
+           coalesce((p_links -> (a.ord::integer - 1) ->> 'depth')::integer, 0),
+           (p_links -> (a.ord::integer - 1) ->> 'retry_of')::uuid, (p_links -> (a.ord::integer - 1) ->> 'origin')::uuid
       FROM unnest(p_tenants, p_workflows, p_trigger_types, p_trigger_data, p_trigger_nodes, p_priorities, p_started_by)
            WITH ORDINALITY AS a (tenant, workflow, trigger_type, trigger_data, trigger_node, priority, started_by, ord)
      WHERE v_verdicts[a.ord] = 'started';
 
     INSERT INTO execution_queue (execution_id, tenant_id, workflow_id, priority, ready_at, owner, token, created_at)
     SELECT v_ids[a.ord], a.tenant, a.workflow, a.priority, v_now,
-           CASE WHEN v_claimed[a.ord] THEN p_worker END, CASE WHEN v_claimed[a.ord] THEN 1 ELSE 0 END, v_now
+           CASE WHEN v_claimed[a.ord] THEN p_worker END,
+           CASE WHEN v_claimed[a.ord] OR (p_links -> (a.ord::integer - 1) ->> 'resumes')::boolean THEN 1 ELSE 0 END, v_now
       FROM unnest(p_tenants, p_workflows, p_priorities) WITH ORDINALITY AS a (tenant, workflow, priority, ord)
      WHERE v_verdicts[a.ord] = 'started'
      ORDER BY v_ids[a.ord];

@@ -1,0 +1,133 @@
+"""One attempt of a step: render its config, let the node do its work, and settle what became of it as a value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import anyio
+
+from gorax_engine.core.expressions import ExpressionError
+from gorax_engine.core.json_edge import Unencodable
+from gorax_engine.core.model import SECOND, Completed, Failed, StepError
+from gorax_engine.core.policies import classify
+from gorax_engine.engine.recorder import encode_bounded
+from gorax_engine.errors import GoraxError, Unavailable
+from gorax_engine.telemetry import get_logger
+
+if TYPE_CHECKING:
+    from gorax_engine.core.commands import StartStep
+    from gorax_engine.core.expressions import Scope
+    from gorax_engine.core.model import Json, Outcome
+    from gorax_engine.core.plan import PlanNode
+    from gorax_engine.engine.run import Run
+    from gorax_engine.vault.secrets import Revealed
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempted:
+    """What became of an attempt: None if the node's `when` is false. `given` is JSON of its config, for its row."""
+
+    outcome: Outcome | None
+    given: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An attempt that may act: its rendered config, what is recorded of it, and the secrets in it."""
+
+    config: Mapping[str, Json]
+    given: str
+    revealed: Revealed | None
+
+
+def evaluate(run: Run, node: PlanNode, scope: Scope, command: StartStep) -> Attempted:
+    """Evaluate a node that doesn't wait."""
+    given = ""
+    try:
+        if node.when is not None and command.attempt == 1 and not _is_true(node.when(scope)):
+            return Attempted(None)
+        config = node.config.render(scope)
+        given = encode_bounded(node.config.record(config)) if config else ""
+        outcome = run.engine.registry.pure(node.type).evaluate(config, run.context(node, command))
+    except ExpressionError as error:
+        outcome = Failed(StepError(error.code, error.message))
+    except Unencodable as error:
+        outcome = Failed(StepError("type_error", f"The step's input can't be stored: {error}."))
+    return Attempted(outcome, given)
+
+
+async def prepare(run: Run, node: PlanNode, scope: Scope, command: StartStep) -> Prepared | Attempted:
+    """Render a task's config, with the secrets that it names; or say at once what became of the attempt."""
+    revealed: Revealed | None = None
+    try:
+        if node.when is not None and command.attempt == 1 and not _is_true(node.when(scope)):
+            return Attempted(None)
+        if node.credentials:
+            revealed = await _reveal(run, node)
+            scope = scope.child({"credentials": revealed.values})
+        config = node.config.render(scope)
+        recorded = node.config.record(config)
+        given = encode_bounded(recorded if revealed is None else revealed.mask(recorded))
+    except ExpressionError as error:
+        message = error.message if revealed is None else revealed.mask_text(error.message)
+        return Attempted(Failed(StepError(error.code, message)))
+    except Unencodable as error:
+        return Attempted(Failed(StepError("type_error", f"The step's input can't be stored: {error}.")))
+    except Unavailable as error:
+        return Attempted(Failed(StepError(error.code, error.message, classify("connection_failed"))))
+    except GoraxError as error:
+        return Attempted(Failed(StepError(error.code, error.message)))
+    return Prepared(config, given, revealed)
+
+
+async def _reveal(run: Run, node: PlanNode) -> Revealed:
+    secrets = run.engine.secrets
+    if secrets is None:
+        message = "No vault is configured here, so no credential can be used: set `vault.key_file`."
+        raise Unavailable(message, code="vault_unavailable")
+    claim = run.claim
+    return await secrets.reveal(claim.tenant_id, node.credentials, execution_id=claim.execution_id, node_id=node.id)
+
+
+async def act(run: Run, node: PlanNode, prepared: Prepared, command: StartStep) -> Outcome:
+    """Run the node's own code. The one place where an exception becomes an outcome; secrets end here."""
+    task, context = run.engine.registry.task(node.type), run.context(node, command)
+    try:
+        if node.timeout is None:
+            outcome = await task.run(prepared.config, context)
+        else:
+            message = f"The step {node.id} did not end within its timeout."
+            outcome = Failed(StepError("timeout", message, classify("timeout")))
+            with anyio.move_on_after(node.timeout / SECOND):
+                outcome = await task.run(prepared.config, context)
+    except ExpressionError as error:
+        outcome = Failed(StepError(error.code, error.message))
+    except Unencodable as error:
+        outcome = Failed(StepError("type_error", f"The step's input can't be stored: {error}."))
+    except Exception as error:  # noqa: BLE001 - the one place where a fault of a node becomes an outcome
+        # With secrets at hand the traceback may show them.
+        trace = error if prepared.revealed is None else None
+        _log.error("node_crashed", node_type=node.type, node_id=node.id, execution_id=run.id, exc_info=trace)
+        outcome = Failed(StepError("node_crashed", f"The node type {node.type} failed: {type(error).__name__}."))
+    return outcome if prepared.revealed is None else _masked(outcome, prepared.revealed)
+
+
+def _masked(outcome: Outcome, revealed: Revealed) -> Outcome:
+    match outcome:
+        case Completed(output=output, outcome=label, stop=stop):
+            return Completed(revealed.mask(output), label, stop)
+        case Failed(error=error):
+            message, details = revealed.mask_text(error.message), revealed.mask(dict(error.details))
+            return Failed(replace(error, message=message, details=details))
+        case _:
+            return outcome
+
+
+def _is_true(value: Json) -> bool:
+    if value is True or value is False:
+        return value
+    raise ExpressionError("type_error", "`when` must give true or false.")

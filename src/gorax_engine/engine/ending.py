@@ -1,0 +1,50 @@
+"""The marks on a queue row that ask for the end of a run, as events for the walk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gorax_engine.core.events import RunCancelled, RunFailed
+from gorax_engine.core.model import StepError
+from gorax_engine.telemetry import get_logger
+
+if TYPE_CHECKING:
+    from gorax_engine.core.model import Instant, Json
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What is asked of a run. `at` is when that was told to the walk by a former owner, if it was."""
+
+    kind: str
+    reason: str
+    at: Instant | None
+
+    @property
+    def force(self) -> bool:
+        """Is nothing more to be run, not even a `finally`?"""
+        return self.kind == "worker_lost"
+
+    def event(self, at: Instant) -> RunCancelled | RunFailed:
+        """Return what the walk is told."""
+        match self.kind:
+            case "cancel":
+                return RunCancelled(at, self.reason)
+            case "timeout":
+                return RunFailed(StepError("timeout", "The run did not end within its timeout."), at)
+            case _:
+                message = "Three workers died while they ran this execution, without progress; it is given up."
+                return RunFailed(StepError("worker_lost", message), at, force=True)
+
+
+def read_mark(mark: Mapping[str, Json]) -> Mark | None:
+    """Read a mark; None for one of a later version, which the log tells."""
+    kind = mark.get("kind")
+    if kind not in ("cancel", "timeout", "worker_lost"):
+        _log.error("unknown_mark", kind=kind)
+        return None
+    return Mark(kind, str(mark.get("reason") or ""), mark.get("at"))

@@ -1,0 +1,201 @@
+"""What the steps of one run wait for: opened with their rows, due at their time, ended by a signal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
+
+from gorax_engine.core.instants import format_instant
+from gorax_engine.core.json_edge import encode
+from gorax_engine.core.model import (
+    ChildWait,
+    Classification,
+    Completed,
+    EventWait,
+    Failed,
+    StepError,
+    StepKey,
+    Suspended,
+    TaskWait,
+)
+from gorax_engine.core.policies import classify
+from gorax_engine.engine.journal import ChildStart, StartedChild
+from gorax_engine.store.runs import OpenWait
+
+if TYPE_CHECKING:
+    from gorax_engine.core.model import Instant, Json, Outcome
+    from gorax_engine.core.plan import PlanNode
+    from gorax_engine.engine.recorder import Recorder
+    from gorax_engine.engine.run import Run
+
+MAX_DEPTH: Final = 10
+"""The depth at which a child may still run; the root's is 0."""
+
+Attempt = tuple[StepKey, int]
+
+
+class Waiting:
+    """The open waits of one run, by step and attempt."""
+
+    def __init__(self, run: Run, recorder: Recorder) -> None:
+        self.open: dict[Attempt, OpenWait] = {}
+        self._run = run
+        self._recorder = recorder
+        self._steps: dict[UUID, Attempt] = {}
+
+    def __contains__(self, attempt: Attempt) -> bool:
+        return attempt in self.open
+
+    def __bool__(self) -> bool:
+        return bool(self.open)
+
+    def adopt(self, waits: Mapping[Attempt, OpenWait]) -> None:
+        """Take over the waits that are recorded."""
+        self.open.update(waits)
+        self._steps.update((self._recorder.step_id(*attempt), attempt) for attempt in waits)
+
+    def due(self) -> Instant | None:
+        """When the next of them is over."""
+        return min((wait.due for wait in self.open.values() if wait.due is not None), default=None)
+
+    def take_due(self, now: Instant) -> list[OpenWait]:
+        """Remove those that are over, and return them in the order of their times."""
+        over = [wait for wait in self.open.values() if wait.due is not None and wait.due <= now]
+        over.sort(key=lambda wait: (wait.due, wait.step, wait.attempt))
+        for wait in over:
+            self.close(wait)
+        return over
+
+    def oldest(self) -> OpenWait | None:
+        """The one to be named when the run is asked what it waits for: the next that is due, else any."""
+        late = max((wait.due for wait in self.open.values() if wait.due is not None), default=0) + 1
+        return min(self.open.values(), key=lambda wait: (wait.due or late, wait.step), default=None)
+
+    def close(self, wait: OpenWait) -> None:
+        """A wait is over."""
+        del self.open[wait.step, wait.attempt]
+        self._steps.pop(self._recorder.step_id(wait.step, wait.attempt), None)
+        self._recorder.waited_for(wait)
+
+    def cut(self, attempt: Attempt) -> OpenWait | None:
+        """A step is cut off: end its wait, and the child that it waits for, unless that may go on."""
+        wait = self.open.get(attempt)
+        if wait is None:
+            return None
+        self.close(wait)
+        self.let_go(wait)
+        return wait
+
+    def let_go(self, wait: OpenWait) -> None:
+        """Nobody waits for a child any more."""
+        if wait.kind == "sub_workflow" and not (wait.detail or {}).get("abandon"):
+            self._recorder.cancel_child(wait)
+
+    def backoff(self, node: PlanNode, step: StepKey, attempt: int, due: Instant) -> None:
+        """An attempt is not due yet."""
+        self._add(node, OpenWait(step, attempt, "retry_backoff", due, None))
+
+    def doubt(self, node: PlanNode, step: StepKey, attempt: int) -> None:
+        """It is not known what an attempt did whose worker died: people are asked."""
+        wait = OpenWait(step, attempt, "in_doubt", None, None)
+        self._add(node, wait)
+        content = {
+            "task_type": "review",
+            "title": f"Did the step {node.id} happen?"[:255],
+            "description": "Its worker died while it ran. Approve if it happened: the response becomes its output. "
+            "Reject to run it again.",
+            "assignees": [{"type": "role", "id": "admin"}],
+        }
+        self._recorder.open_task(self._task(node, wait, content))
+
+    def begin(self, node: PlanNode, step: StepKey, attempt: int, outcome: Suspended, now: Instant) -> Failed | None:
+        """Open the wait of a step that has suspended itself; or say why it can't wait."""
+        due, kind = outcome.due_at, "timer"
+        if node.timeout is not None and (due is None or now + node.timeout < due):
+            kind, due = "timeout", now + node.timeout
+        match outcome.wait:
+            case None:
+                self._add(node, OpenWait(step, attempt, kind, due, outcome.output))
+            case TaskWait(content=content):
+                wait = OpenWait(step, attempt, "human_task", due, None)
+                self._add(node, wait)
+                self._recorder.open_task(self._task(node, wait, content))
+            case EventWait(name=name, correlation_key=key):
+                self._add(node, OpenWait(step, attempt, "event", due, None), event_name=name, correlation_key=key)
+                self._recorder.match_event(step, attempt)
+            case ChildWait() as child:
+                return self._begin_child(node, OpenWait(step, attempt, "sub_workflow", due, None), child)
+        return None
+
+    def _begin_child(self, node: PlanNode, wait: OpenWait, child: ChildWait) -> Failed | None:
+        claim = self._run.claim
+        if claim.depth >= MAX_DEPTH:
+            message = (
+                f"Sub-workflows may be nested {MAX_DEPTH} deep, and this run is at that depth: "
+                "look for workflows that start each other."
+            )
+            return Failed(StepError("depth_exceeded", message))
+        detail = {"abandon": child.abandon, "output_mapping": child.output_mapping, "is_sync": child.is_sync}
+        wait.detail = detail
+        self._add(node, wait)
+        self._recorder.start_child(
+            ChildStart(
+                self._recorder.step_id(wait.step, wait.attempt),
+                claim.execution_id,
+                claim.tenant_id,
+                child.workflow,
+                encode({"body": child.input}),
+                claim.depth + 1,
+                child.is_sync,
+            )
+        )
+        return None
+
+    def child_started(self, started: StartedChild) -> None:
+        """A flush has started a child."""
+        attempt = self._steps.get(started.step_id)
+        if attempt is not None:
+            self.open[attempt].child = started.execution_id
+
+    def signalled(self, signals: Mapping[UUID, Json]) -> Iterable[tuple[OpenWait, UUID, Json]]:
+        """Return the waits for which something has come, with it."""
+        for step_id, resolution in signals.items():
+            attempt = self._steps.get(step_id)
+            if attempt is not None:
+                yield self.open[attempt], step_id, resolution
+
+    def _add(
+        self, node: PlanNode, wait: OpenWait, event_name: str | None = None, correlation_key: str | None = None
+    ) -> None:
+        self.open[wait.step, wait.attempt] = wait
+        self._steps[self._recorder.step_id(wait.step, wait.attempt)] = (wait.step, wait.attempt)
+        self._recorder.waiting(node, wait, event_name, correlation_key)
+
+    def _task(self, node: PlanNode, wait: OpenWait, content: Mapping[str, Json]) -> Json:
+        claim = self._run.claim
+        return {
+            "tenant_id": str(claim.tenant_id),
+            "execution_id": str(claim.execution_id),
+            "workflow_id": str(claim.workflow_id),
+            "step_id": str(self._recorder.step_id(wait.step, wait.attempt)),
+            "node_id": node.id,
+            "iteration_path": wait.step.path,
+            "opened_at": format_instant(self._run.last),
+            "content": dict(content),
+        }
+
+
+def outcome_of(resolution: Mapping[str, Json]) -> Outcome:
+    """Return what a signal says, as the outcome of the step that waited for it."""
+    if resolution.get("status") == "completed":
+        return Completed(resolution.get("output"), resolution.get("outcome"))
+    error = resolution.get("error") or {}
+    return Failed(
+        StepError(
+            error.get("code") or "unknown",
+            error.get("message") or "",
+            Classification(error.get("classification") or classify(error.get("code") or "").value),
+            error.get("details") or {},
+        )
+    )
