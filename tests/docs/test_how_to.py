@@ -85,7 +85,7 @@ def execute(page: str, files: list[str], dev: Dev, terminal: Terminal) -> int:
             for line in text.splitlines():
                 if not line.startswith(("gorax ", "curl ")):
                     continue
-                command = here(line, dev).replace("EXECUTION_ID", execution_id)
+                command = here(line, dev).replace("EXECUTION_ID", execution_id).replace("TASK_ID", execution_id)
                 out = terminal.succeed(command)
                 found = re.search(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f-]{21}", out)
                 if found and not line.startswith("gorax event "):
@@ -117,6 +117,11 @@ def test_credentials(dev: Dev, terminal: Terminal) -> None:
     log = terminal.succeed("gorax credential access-log stripe")
     assert [line.split()[1] for line in log.splitlines()[1:]] == ["update", "update", "create"]
     assert "sk_live" not in log
+
+
+def test_human_tasks(dev: Dev, terminal: Terminal) -> None:
+    # The id that was printed last is that of the execution first, of the task later.
+    assert execute("docs/how-to/human-tasks.md", ["refund.yaml"], dev, terminal) == 7
 
 
 def test_events(dev: Dev, terminal: Terminal) -> None:

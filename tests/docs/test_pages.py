@@ -12,6 +12,8 @@ from gorax_engine.api.app import BASE, DOCS_PATH, OPENAPI_PATH
 from gorax_engine.api.credentials import CredentialRoutes
 from gorax_engine.api.events import EventRoutes
 from gorax_engine.api.executions import ExecutionRoutes
+from gorax_engine.api.notifications import NotificationRoutes
+from gorax_engine.api.tasks import TaskRoutes
 from gorax_engine.api.tenancy import TenancyRoutes
 from gorax_engine.api.workflows import WorkflowRoutes
 from gorax_engine.cli.serve import ROLES
@@ -105,6 +107,7 @@ def test_the_routes_that_the_api_page_names_exist() -> None:
     )  # fmt: skip
     routes = [*WorkflowRoutes(parts).endpoints(), *ExecutionRoutes(parts).endpoints()]
     routes += EventRoutes(parts).endpoints()
+    routes += [*TaskRoutes(parts).endpoints(), *NotificationRoutes(parts).endpoints()]
     routes += CredentialRoutes(parts).endpoints()
     routes += TenancyRoutes(parts, cast("Any", None)).endpoints()
     known = {(route.method, route.path) for route in routes}
