@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from email.message import EmailMessage
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -59,13 +60,8 @@ class Box:
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
         self.taken.append(envelope)
-        self.encrypted.append(
-            session.ssl is not None
-            or (
-                isinstance(server.transport, asyncio.Transport)
-                and server.transport.get_extra_info("ssl_object") is not None
-            )
-        )
+        wire: Any = server.transport
+        self.encrypted.append(session.ssl is not None or wire.get_extra_info("ssl_object") is not None)
         return self.answers.get("data", "250 taken")
 
 
