@@ -16,6 +16,7 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 STEP = Step("call", "http_request", "items[1]", 2, NOW)
 TIMER = Wait("pause", "", 1, "timer", NOW + timedelta(hours=1), NOW)
 BACKOFF = replace(TIMER, kind="retry_backoff", attempt=3)
+TASK = replace(TIMER, kind="human_task", due_at=None)
 
 QUEUED = Facts(
     status="running", now=NOW, created_at=NOW, started_at=NOW, completed_at=None, error_code=None, error_message=None,
@@ -43,6 +44,10 @@ PARKED = replace(QUEUED, ready=False, ready_at=None, waits=(TIMER,))
         (PARKED, Blocker.TIMER),
         (replace(PARKED, waits=(), waiting_for="version_unsupported"), Blocker.VERSION_UNSUPPORTED),
         (replace(PARKED, waits=(BACKOFF, TIMER)), Blocker.RETRY_BACKOFF),
+        (replace(PARKED, waits=(TASK, TIMER)), Blocker.HUMAN_TASK),
+        (replace(PARKED, waits=(replace(TASK, kind="in_doubt"),)), Blocker.HUMAN_TASK),
+        (replace(PARKED, waits=(replace(TASK, kind="event"),)), Blocker.EVENT),
+        (replace(PARKED, waits=(replace(TASK, kind="sub_workflow"),)), Blocker.SUB_WORKFLOW),
         (replace(PARKED, live_workers=0), Blocker.TIMER),
         (replace(PARKED, tenant_active=False), Blocker.SUSPENDED_TENANT),
         (replace(PARKED, ready=True), Blocker.NONE),
@@ -62,6 +67,8 @@ def test_sentences_name_what_they_speak_of() -> None:
     assert "`items[1].call` (http_request, attempt 2)" in explain(replace(HELD, steps=(STEP,))).sentence
     assert "and 2 more" in explain(replace(HELD, steps=(STEP, STEP, STEP))).sentence
     assert "2026-11-24T13:00:00Z" in explain(PARKED).sentence
+    assert explain(replace(PARKED, waits=(TASK,))).sentence.endswith("waits for people to decide its task.")
+    assert "at most until 2026" in explain(replace(PARKED, waits=(replace(TASK, due_at=NOW),))).sentence
     assert "Attempt 3" in explain(replace(PARKED, waits=(BACKOFF,))).sentence
 
 
@@ -76,7 +83,7 @@ def some(*values: Any) -> st.SearchStrategy[Any]:
     crashes=st.integers(0, 3), owner_age_ms=some(None, 0.0, 1e6), lease_ms=some(None, 15_000),
     owner_name=some(None, "w"),
     live_workers=st.integers(0, 2), in_flight=st.integers(0, 3), ahead=st.integers(0, 2), limit=some(None, -1, 0, 2),
-    steps=some((), (STEP,)), waits=some((), (TIMER,), (BACKOFF,)),
+    steps=some((), (STEP,)), waits=some((), (TIMER,), (BACKOFF,), (TASK,)),
 )  # fmt: skip
 def test_there_is_always_an_answer(**changes: Any) -> None:
     facts = replace(QUEUED, **changes)

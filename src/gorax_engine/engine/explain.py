@@ -53,13 +53,13 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Something that the run waits for; `kind` is timer or retry_backoff."""
+    """Something that the run waits for; `kind` is that of `waits`. Without `due_at` it waits without end."""
 
     node_id: str
     path: str
     attempt: int
     kind: str
-    due_at: datetime
+    due_at: datetime | None
     created_at: datetime
 
 
@@ -177,21 +177,37 @@ def _held(facts: Facts) -> Explanation:
 def _parked(facts: Facts) -> Explanation:
     oldest = facts.waits[0]
     place = _place(oldest.node_id, oldest.path)
-    due = _text(oldest.due_at)
+    due = None if oldest.due_at is None else _text(oldest.due_at)
     waits = [
         {
             "node_id": w.node_id,
             "iteration_path": w.path,
             "kind": w.kind,
             "attempt": w.attempt,
-            "due_at": _text(w.due_at),
+            "due_at": None if w.due_at is None else _text(w.due_at),
         }
         for w in facts.waits
     ]
-    if oldest.kind == "retry_backoff":
-        sentence = f"Attempt {oldest.attempt} of the step `{place}` is due at {due}."
-        return _answer(facts, Blocker.RETRY_BACKOFF, sentence, oldest.created_at, waits=waits)
-    return _answer(facts, Blocker.TIMER, f"The step `{place}` waits until {due}.", oldest.created_at, waits=waits)
+    blocker, sentence = _waiting(oldest.kind, place, oldest.attempt, due)
+    return _answer(facts, blocker, sentence, oldest.created_at, waits=waits)
+
+
+def _waiting(kind: str, place: str, attempt: int, due: str | None) -> tuple[Blocker, str]:
+    """Say what a wait of this kind is for."""
+    until = "" if due is None else f", at most until {due}"
+    match kind:
+        case "retry_backoff":
+            return Blocker.RETRY_BACKOFF, f"Attempt {attempt} of the step `{place}` is due at {due}."
+        case "human_task":
+            return Blocker.HUMAN_TASK, f"The step `{place}` waits for people to decide its task{until}."
+        case "in_doubt":
+            return Blocker.HUMAN_TASK, f"Whether the step `{place}` has happened is for an admin to say{until}."
+        case "event":
+            return Blocker.EVENT, f"The step `{place}` waits for an event{until}."
+        case "sub_workflow":
+            return Blocker.SUB_WORKFLOW, f"The step `{place}` waits for the end of another run{until}."
+        case _:
+            return Blocker.TIMER, f"The step `{place}` waits until {due}."
 
 
 def _queued(facts: Facts) -> Explanation:
