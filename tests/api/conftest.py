@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from gorax_engine.api.app import build_api
 from gorax_engine.api.dependencies import ApiDependencies
-from gorax_engine.engine.operations import Started, StartRequest
+from gorax_engine.engine.starting import Started, StartRequest
 from gorax_engine.errors import GoraxError
 from gorax_engine.nodes.registry import NodeRegistry, builtin_nodes
 from gorax_engine.settings import DatabaseSettings

@@ -22,7 +22,7 @@ from anyio.abc import TaskGroup, TaskStatus
 from gorax_engine import daemon
 from gorax_engine.core.model import Json
 from gorax_engine.daemon import RunningEngine, open_engine
-from gorax_engine.engine.operations import Started, StartKey, StartRequest
+from gorax_engine.engine.starting import Started, StartKey, StartRequest
 from gorax_engine.engine.worker import Worker
 from gorax_engine.nodes.api import Completed, NodeContext, NodeKind, NodeSpec, Outcome
 from gorax_engine.settings import load_settings

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from gorax_engine.engine.operations import MAX_GROUP_CHARACTERS, Started, StartKey, StartRequest
+from gorax_engine.engine.starting import MAX_GROUP_CHARACTERS, Started, StartKey, StartRequest
 from gorax_engine.errors import Conflict, Forbidden, IdempotencyMismatch, MalformedInput, NotFound, Unavailable
 from gorax_engine.store import queue
 from tests.engine.harness import Flow, Member, World, chain, deafen, probe, tally, until
@@ -76,7 +76,7 @@ async def test_while_one_group_is_on_its_way_the_next_fills(world: World, monkey
         await until(lambda: _true(bool(sizes)))
         for _ in range(20):
             tasks.start_soon(member.start, flow)
-        await until(lambda: _true(sum(len(group.members) for group in member.engine.operations._groups) == 20))
+        await until(lambda: _true(sum(len(group.members) for group in member.engine.operations._starts._groups) == 20))
         gate.set()
     assert sizes == [1, 20]
 

@@ -272,15 +272,24 @@ async def test_a_node_that_raises_fails_its_step_and_nothing_else(world: World) 
     assert (row["status"], row["error_code"]) == ("failed", "node_crashed")
 
 
-async def test_a_fault_of_the_engine_fails_its_run_and_no_other(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = world.tally.evaluate
-
+async def test_a_pure_node_that_raises_fails_its_step_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def evaluate(config: Mapping[str, Json], context: NodeContext) -> Outcome:
-        if context.node_id == "bad":
-            raise RuntimeError("a bug in a pure node")
-        return real(config, context)
+        raise RuntimeError("a bug in a pure node")
 
     monkeypatch.setattr(world.tally, "evaluate", evaluate)
+    member = await world.member()
+    started = await member.start(await world.flow(chain(tally("bad"))))
+    row = await world.ended(started.execution_id)
+    assert (row["status"], row["error_code"]) == ("failed", "node_crashed")
+
+
+async def test_a_fault_of_the_engine_fails_its_run_and_no_other(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def evaluate(run: Run, node: PlanNode, scope: Scope, command: StartStep) -> Attempted:
+        if node.id == "bad":
+            raise RuntimeError("a bug of the engine")
+        return attempts.evaluate(run, node, scope, command)
+
+    monkeypatch.setattr(execution, "evaluate", evaluate)
     member = await world.member()
     bad = await member.start(await world.flow(chain(tally("bad"))))
     late = await member.start(await world.flow(chain(probe("p"), tally("bad"))))

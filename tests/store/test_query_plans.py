@@ -17,7 +17,7 @@ import pytest
 from gorax_engine.core.model import StepKey
 from gorax_engine.core.step_ids import step_id
 from gorax_engine.engine.journal import Owner
-from gorax_engine.engine.operations import StartKey, StartRequest, _row_of
+from gorax_engine.engine.starting import StartKey, StartRequest, row_of
 from gorax_engine.store import queries, queue, workers
 from gorax_engine.store.queue import Claim, EndRow, Flush, ParkRow, StepRow, WaitRow
 
@@ -186,7 +186,7 @@ async def test_accept(watcher: Watcher) -> None:
         async with watcher.watch(rows=10):
             (verdict,) = await queue.start(
                 watcher.connection,  # type: ignore[arg-type]
-                [_row_of(request)],
+                [row_of(request)],
                 worker_id=watcher.worker,
                 room=1,
                 ring=True,

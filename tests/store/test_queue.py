@@ -19,7 +19,7 @@ import pytest
 from gorax_engine.core.model import StepKey
 from gorax_engine.core.step_ids import step_id
 from gorax_engine.engine.journal import Owner
-from gorax_engine.engine.operations import StartKey, StartRequest, WebhookDelivery, _row_of
+from gorax_engine.engine.starting import StartKey, StartRequest, WebhookDelivery, row_of
 from gorax_engine.store import queue, runs, workers
 from gorax_engine.store.database import session_settings
 from gorax_engine.store.queue import Claim, EndRow, Flush, OutboxRow, ParkRow, StartRow, StepRow, WaitRow
@@ -108,7 +108,7 @@ def start_row(
 ) -> StartRow:  # fmt: skip
     """A start as the engine sends it."""
     start_key = None if key is None else StartKey(kind, key, hash_, timedelta(seconds=ttl))
-    return _row_of(StartRequest(flow.tenant, flow.id, trigger_type, {}, start_key=start_key, **more))
+    return row_of(StartRequest(flow.tenant, flow.id, trigger_type, {}, start_key=start_key, **more))
 
 
 def step(

@@ -16,7 +16,7 @@ import asyncpg
 import pytest
 
 from gorax_engine.core.model import SECOND, Json
-from gorax_engine.engine.operations import Started, StartRequest
+from gorax_engine.engine.starting import Started, StartRequest
 from gorax_engine.errors import Conflict, MalformedInput, PayloadTooLarge, Unavailable
 from gorax_engine.ops.duties import maintenance_duties
 from gorax_engine.store import events

@@ -24,6 +24,13 @@ class BreakerPolicy:
     enabled: bool = True
 
     @classmethod
+    def keys(cls) -> tuple[str, ...]:
+        """The config keys that `read` knows."""
+        return (
+            "max_failures", "failure_threshold", "sliding_window_size", "timeout_ms", "max_requests", "enabled",
+        )  # fmt: skip
+
+    @classmethod
     def read(cls, config: Mapping[str, Json]) -> "BreakerPolicy":
         """Read the config keys of the type circuit_breaker."""
         return cls(

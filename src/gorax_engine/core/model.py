@@ -122,7 +122,8 @@ class NodeSpec:
 class Node:
     """A node as stored: canonical type, snake_case config, policies read and checked.
 
-    `rounds` is the policy by which a scope of type retry runs its body again.
+    `rounds` is the policy by which a scope of type retry runs its body again; `circuit_breaker` the config of a breaker
+    around the node's attempts.
     """
 
     id: str
@@ -135,6 +136,7 @@ class Node:
     in_doubt: InDoubt = InDoubt.RETRY
     when: str | None = None
     rounds: RetryPolicy | None = None
+    circuit_breaker: Mapping[str, Json] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from gorax_engine.core.breaker import BreakerPolicy
 from gorax_engine.core.config_template import ConfigTemplate, compile_condition, compile_config, compile_value
 from gorax_engine.core.expressions import Expression, ExpressionSyntaxError, Reference
 from gorax_engine.core.model import (
@@ -43,7 +44,7 @@ class PlanNode:
 
     `incoming` counts its incoming edges; `key` is its step at the top of a run. `scope` is what the walk does itself.
     `feeders` of a join are the nodes that lead to it alone. `unhandled` maps outcomes that no edge names to the error
-    codes with which the step then fails.
+    codes with which the step then fails. `breaker` is the circuit breaker around its attempts, by name.
     """
 
     index: int
@@ -68,6 +69,7 @@ class PlanNode:
     has_effects: bool
     sees_roots: bool
     credentials: frozenset[str]
+    breaker: tuple[str, BreakerPolicy] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +180,20 @@ class _Compiler:
         self._nodes = definition.nodes
         self._specs = specs
         self._structure = structure
+        self._configs = [self._compiled(node, spec) for node, spec in zip(definition.nodes, specs, strict=True)]
+        self._unknown = frozenset(
+            str(reference.path[0])
+            for config, when in self._configs
+            for reference in (*config.references, *(() if when is None else when.references))
+            if reference.root == "steps" and reference.path and reference.path[0] not in self.steps
+        )
+
+    def _compiled(self, node: Node, spec: NodeSpec) -> tuple[ConfigTemplate, Expression | None]:
+        try:
+            config = compile_config(node.config, spec.schema, self.steps)
+            return config, None if node.when is None else compile_condition(node.when, self.steps)
+        except ExpressionSyntaxError as error:
+            raise _unreadable(node, error) from error
 
     def body(self, part: Part) -> Body:
         local = {member: at for at, member in enumerate(part.members)}
@@ -211,15 +227,14 @@ class _Compiler:
         outgoing: Sequence[Sequence[PlanEdge]],
     ) -> PlanNode:
         node, spec = self._nodes[at], self._specs[at]
-        try:
-            config = compile_config(node.config, spec.schema, self.steps)
-            when = None if node.when is None else compile_condition(node.when, self.steps)
-            scope = None
-            if spec.kind is NodeKind.WALK:
-                scope = compile_scope(node, self._structure.bodies.get(at, ()), self._nodes, self.steps)
-        except ExpressionSyntaxError as error:
-            problem = Problem("invalid_expression", "", f"Node `{node.id}`: {error.message}")
-            raise InvalidDefinition([problem]) from error
+        config, when = self._configs[at]
+        scope = None
+        if spec.kind is NodeKind.WALK:
+            parts = self._structure.bodies.get(at, ())
+            try:
+                scope = compile_scope(node, parts, self._nodes, self.steps, self._unknown)
+            except ExpressionSyntaxError as error:
+                raise _unreadable(node, error) from error
         named = {edge.label for edge in out}
         return PlanNode(
             index=index,
@@ -243,12 +258,19 @@ class _Compiler:
             unhandled={outcome: code for outcome, code in spec.unhandled.items() if outcome not in named},
             has_effects=spec.has_effects,
             sees_roots=spec.sees_roots,
+            breaker=None
+            if node.circuit_breaker is None
+            else (node.circuit_breaker.get("name") or node.id, BreakerPolicy.read(node.circuit_breaker)),
             credentials=frozenset(
                 str(reference.path[0])
                 for reference in config.references
                 if reference.root == "credentials" and reference.path
             ),
         )
+
+
+def _unreadable(node: Node, error: ExpressionSyntaxError) -> InvalidDefinition:
+    return InvalidDefinition([Problem("invalid_expression", "", f"Node `{node.id}`: {error.message}")])
 
 
 def _feeders(join: int, outgoing: Sequence[Sequence[PlanEdge]]) -> tuple[int, ...]:

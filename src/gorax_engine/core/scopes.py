@@ -16,6 +16,8 @@ MAX_ITERATIONS: Final = 1_000
 """How many iterations a loop may have that says nothing itself."""
 
 ERROR_BINDING: Final = "error"
+LOOP_STEP: Final = "_loop"
+"""The step under which Gorax's workflows find the loop they are in."""
 _OLDER: Final[Mapping[Json, str]] = {"wait_all": "continue"}
 """Gorax's older words for what a failed branch does."""
 
@@ -32,7 +34,10 @@ _WORDS: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class LoopPlan:
-    """A loop over `source` (read when it opens), or while `condition` holds. `body` is the number of its body."""
+    """A loop over `source` (read when it opens), or while `condition` holds. `body` is the number of its body.
+
+    `as_steps` are names that its body looks up as Gorax's workflows do: `steps.<item_variable>`, `steps._loop`.
+    """
 
     body: int
     condition: Expression | None
@@ -43,6 +48,7 @@ class LoopPlan:
     max_iterations: int
     max_concurrency: int
     stops: bool
+    as_steps: frozenset[str]
 
     @property
     def bodies(self) -> tuple[int, ...]:
@@ -135,12 +141,14 @@ def loop_locals(config: Mapping[str, Json]) -> dict[str, str]:
     return names
 
 
-def compile_scope(node: Node, parts: Sequence[Part], nodes: Sequence[Node], steps: frozenset[str]) -> ScopePlan:
-    """Compile a scope or join. Raises ExpressionSyntaxError."""
+def compile_scope(
+    node: Node, parts: Sequence[Part], nodes: Sequence[Node], steps: frozenset[str], unknown: frozenset[str]
+) -> ScopePlan:
+    """Compile a scope or join; `unknown` are names after `steps.` that are no nodes. Raises ExpressionSyntaxError."""
     config = node.config
     match node.type:
         case "loop":
-            return _loop(config, parts[0].number, steps)
+            return _loop(config, parts[0].number, steps, unknown)
         case "parallel":
             return ParallelPlan(
                 tuple((part.name, part.number) for part in parts),
@@ -161,7 +169,7 @@ def compile_scope(node: Node, parts: Sequence[Part], nodes: Sequence[Node], step
             return _join(config)
 
 
-def _loop(config: Mapping[str, Json], body: int, steps: frozenset[str]) -> LoopPlan:
+def _loop(config: Mapping[str, Json], body: int, steps: frozenset[str], unknown: frozenset[str]) -> LoopPlan:
     names = loop_locals(config)
     condition = config.get("while")
     return LoopPlan(
@@ -174,6 +182,7 @@ def _loop(config: Mapping[str, Json], body: int, steps: frozenset[str]) -> LoopP
         max_iterations=config.get("max_iterations", MAX_ITERATIONS),
         max_concurrency=config.get("max_concurrency") or 1,
         stops=config.get("on_error", "stop") == "stop",
+        as_steps=frozenset({*names.values(), LOOP_STEP}) & unknown,
     )
 
 

@@ -57,6 +57,8 @@ def evaluate(run: Run, node: PlanNode, scope: Scope, command: StartStep) -> Atte
         outcome = Failed(StepError(error.code, error.message))
     except Unencodable as error:
         outcome = Failed(StepError("type_error", f"The step's input can't be stored: {error}."))
+    except Exception as error:  # noqa: BLE001 - a fault of a node fails its step, not the run
+        outcome = _crashed(run, node, error, error)
     return Attempted(outcome, given)
 
 
@@ -93,6 +95,32 @@ async def _reveal(run: Run, node: PlanNode) -> Revealed:
     return await secrets.reveal(claim.tenant_id, node.credentials, execution_id=claim.execution_id, node_id=node.id)
 
 
+async def act_guarded(run: Run, node: PlanNode, prepared: Prepared, command: StartStep) -> Outcome:
+    """Run the node's own code, unless the circuit breaker around it is open."""
+    if node.breaker is None:
+        return await act(run, node, prepared, command)
+    name, policy = node.breaker
+    breaker = run.engine.breakers.get(run.claim.tenant_id, name, policy)
+    if not breaker.admit(run.engine.clock.now()):
+        return circuit_open(name)
+    try:
+        outcome = await act(run, node, prepared, command)
+    except BaseException:
+        breaker.abandoned()
+        raise
+    if isinstance(outcome, Failed):
+        breaker.failed(run.engine.clock.now())
+    else:
+        breaker.succeeded()
+    return outcome
+
+
+def circuit_open(name: str) -> Failed:
+    """Return what becomes of an attempt that a circuit breaker doesn't let through."""
+    message = f"The circuit breaker {name} is open: what it guards failed too often of late."
+    return Failed(StepError("circuit_open", message))
+
+
 async def act(run: Run, node: PlanNode, prepared: Prepared, command: StartStep) -> Outcome:
     """Run the node's own code. The one place where an exception becomes an outcome; secrets end here."""
     task, context = run.engine.registry.task(node.type), run.context(node, command)
@@ -110,10 +138,13 @@ async def act(run: Run, node: PlanNode, prepared: Prepared, command: StartStep) 
         outcome = Failed(StepError("type_error", f"The step's input can't be stored: {error}."))
     except Exception as error:  # noqa: BLE001 - the one place where a fault of a node becomes an outcome
         # With secrets at hand the traceback may show them.
-        trace = error if prepared.revealed is None else None
-        _log.error("node_crashed", node_type=node.type, node_id=node.id, execution_id=run.id, exc_info=trace)
-        outcome = Failed(StepError("node_crashed", f"The node type {node.type} failed: {type(error).__name__}."))
+        outcome = _crashed(run, node, error, error if prepared.revealed is None else None)
     return outcome if prepared.revealed is None else _masked(outcome, prepared.revealed)
+
+
+def _crashed(run: Run, node: PlanNode, error: Exception, trace: Exception | None) -> Failed:
+    _log.error("node_crashed", node_type=node.type, node_id=node.id, execution_id=run.id, exc_info=trace)
+    return Failed(StepError("node_crashed", f"The node type {node.type} failed: {type(error).__name__}."))
 
 
 def _masked(outcome: Outcome, revealed: Revealed) -> Outcome:

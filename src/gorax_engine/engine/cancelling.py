@@ -12,6 +12,7 @@ from gorax_engine.core.json_edge import encode
 from gorax_engine.core.plan import trigger_of
 from gorax_engine.core.states import StepState
 from gorax_engine.core.walk import initial, proceed, recover
+from gorax_engine.core.walk.recovery import DECLINED
 from gorax_engine.engine.ending import read_mark
 from gorax_engine.engine.recorder import CANCELLED, failed_row, step_row
 
@@ -60,6 +61,9 @@ def _row(
     match command:
         case CancelStep(step=step, attempt=attempt) if (step, attempt) in records:
             return failed_row(execution, plan.nodes[step.node], step, attempt, CANCELLED, run.now)
+        case SkipStep(step=step, declined=True):
+            node = plan.nodes[step.node]
+            return step_row(execution, node, step, 1, StepState.SKIPPED, outcome=DECLINED, completed=run.now)
         case CancelStep(step=step, attempt=1) | SkipStep(step=step):
             return step_row(execution, plan.nodes[step.node], step, 1, StepState.SKIPPED, completed=run.now)
         case EndStep(step=step, attempt=attempt, error=None, output=output, at=at):

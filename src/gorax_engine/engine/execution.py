@@ -43,8 +43,8 @@ from gorax_engine.core.policies import classify
 from gorax_engine.core.scopes import BreakerPlan
 from gorax_engine.core.states import ExecutionState, StepState
 from gorax_engine.core.walk import StepRecord, proceed, recover
-from gorax_engine.core.walk.recovery import STOP
-from gorax_engine.engine.attempts import Attempted, Prepared, act, evaluate, prepare
+from gorax_engine.core.walk.recovery import recorded_outcome
+from gorax_engine.engine.attempts import Attempted, Prepared, act_guarded, circuit_open, evaluate, prepare
 from gorax_engine.engine.children import child_outcome
 from gorax_engine.engine.ending import Mark, read_mark
 from gorax_engine.engine.journal import Owner
@@ -539,9 +539,9 @@ class Execution:
             match command:
                 case StartStep():
                     self._start(command)
-                case SkipStep(step=step, at=at):
+                case SkipStep(step=step, at=at, declined=declined):
                     self._said += 1
-                    self._recorder.skipped(self._plan.nodes[step.node], step, at)
+                    self._recorder.skipped(self._plan.nodes[step.node], step, at, declined=declined)
                 case OpenStep(step=step):
                     self._said += 1
                     self._recorder.opened(self._plan.nodes[step.node], command)
@@ -624,7 +624,7 @@ class Execution:
             if not self._engine.lease.valid:
                 self.abandon()  # the worker's life is over, and it will notice
                 return
-            attempted = Attempted(await act(self._run, node, attempted, command), attempted.given)
+            attempted = Attempted(await act_guarded(self._run, node, attempted, command), attempted.given)
         self._post(_Ended(node, command, attempted, started, self._clock.after(started)))
 
     def _admit(self, node: PlanNode, plan: BreakerPlan, command: StartStep) -> None:
@@ -634,8 +634,7 @@ class Execution:
         if self._engine.breakers.get(self.claim.tenant_id, plan.name, plan.policy).admit(at):
             self._events.append(StepAdmitted(step, attempt, at))
             return
-        message = f"The circuit breaker {plan.name} is open: its body failed too often of late."
-        self._settle(node, command, Failed(StepError("circuit_open", message, classify("timeout"))), "", None, at)
+        self._settle(node, command, circuit_open(plan.name), "", None, at)
 
     def _tell_breaker(self, command: EndStep) -> None:
         plan = self._plan.nodes[command.step.node].scope
@@ -671,7 +670,7 @@ class Execution:
                     failed = Failed(StepError("record_rejected", f"The step's output can't be stored: {error}."))
                     self._settle(node, command, failed, recorded, started, completed)
                     return
-                label = STOP if outcome.stop else outcome.outcome
+                label = recorded_outcome(outcome.outcome, stop=outcome.stop)
                 self._recorder.completed(node, step, attempt, recorded, output, label, started, completed)
                 self._events.append(StepSucceeded(step, outcome.output, completed, outcome.outcome, outcome.stop))
                 self._ending = self._ending or outcome.stop

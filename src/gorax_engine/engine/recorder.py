@@ -11,6 +11,7 @@ from gorax_engine.core.model import StepError
 from gorax_engine.core.policies import step_error_json
 from gorax_engine.core.states import ExecutionState, StepState
 from gorax_engine.core.step_ids import step_id
+from gorax_engine.core.walk.recovery import CUT, DECLINED
 from gorax_engine.engine.journal import Tell
 from gorax_engine.store.queue import EndRow, OutboxRow, StepRow, WaitRow
 from gorax_engine.telemetry import StepFinished
@@ -128,9 +129,11 @@ class Recorder:
         if started is not None:
             self._telemetry.emit(StepFinished(node.type, "failed", at - started))
 
-    def skipped(self, node: PlanNode, step: StepKey, at: Instant) -> None:
-        """A step never runs."""
-        self._journal.step(self._owner, step_row(self._number, node, step, 1, StepState.SKIPPED, completed=at))
+    def skipped(self, node: PlanNode, step: StepKey, at: Instant, *, declined: bool = False) -> None:
+        """A step never runs; `declined` says that it is for its own `when`."""
+        outcome = DECLINED if declined else None
+        row = step_row(self._number, node, step, 1, StepState.SKIPPED, outcome=outcome, completed=at)
+        self._journal.step(self._owner, row)
 
     def waiting(self, node: PlanNode, wait: OpenWait, event_name: str | None, correlation_key: str | None) -> None:
         """A step waits."""
@@ -239,6 +242,7 @@ def step_row(
     *,
     given: str = "",
     output: str = "",
+    outcome: str | None = None,
     error: StepError | None = None,
     started: Instant | None = None,
     completed: Instant | None = None,
@@ -251,7 +255,7 @@ def step_row(
         state.value,
         given,
         output,
-        more_of(step, attempt, None, error),
+        more_of(step, attempt, outcome, error),
         "" if started is None else str(started),
         "" if completed is None else str(completed),
     )
@@ -271,7 +275,7 @@ def failed_row(
 ) -> StepRow:
     """Return the row of an attempt that failed; what it has of the failure is kept as its output.
 
-    `bound` is the error as templates see it, if it came from another step.
+    `bound` is the error as templates see it, if it came from another step. One that was cut off says so by its outcome.
     """
     bound = bound or step_error_json(error, node.id, node.type, attempt, node.retry.max_attempts, at)
     try:
@@ -288,6 +292,7 @@ def failed_row(
         StepState.FAILED,
         given=given,
         output=output,
+        outcome=CUT if error is CANCELLED else None,
         error=error,
         started=started,
         completed=at,

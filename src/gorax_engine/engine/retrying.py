@@ -13,7 +13,7 @@ from gorax_engine.core.plan import trigger_of
 from gorax_engine.core.states import StepState
 from gorax_engine.core.walk import initial, take_over
 from gorax_engine.engine.plans import UnsupportedVersion
-from gorax_engine.engine.recorder import failed_row, more_of, step_row
+from gorax_engine.engine.recorder import failed_row, step_row
 from gorax_engine.engine.starting import Started, StartRequest, row_of
 from gorax_engine.errors import Conflict, InvalidInput, NotFound, Problem
 from gorax_engine.store import queue, runs
@@ -172,9 +172,9 @@ def _copy(
             execution, node, step, attempt, record.error, record.at, given=given, started=record.started, bound=bound
         )
     if record.state is StepState.SKIPPED:
-        return step_row(execution, node, step, attempt, StepState.SKIPPED, completed=record.at)
+        return step_row(execution, node, step, 1, StepState.SKIPPED, outcome=record.outcome, completed=record.at)
     output = request.trigger_data if step.node == request.trigger_node else record.output
-    row = step_row(
+    return step_row(
         execution,
         node,
         step,
@@ -182,7 +182,7 @@ def _copy(
         StepState.COMPLETED,
         given=given,
         output=encode(output),
+        outcome=record.outcome,
         started=record.started,
         completed=record.at,
     )
-    return row._replace(more=more_of(step, attempt, record.outcome, None))

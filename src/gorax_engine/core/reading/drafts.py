@@ -26,6 +26,7 @@ class DraftNode:
     on_error: OnError = OnError.FAIL
     in_doubt: InDoubt = InDoubt.RETRY
     rounds: RetryPolicy | None = None
+    circuit_breaker: dict[str, Json] | None = None
 
     def finish(self) -> Node:
         """Return the node; only for one without problems."""
@@ -42,6 +43,7 @@ class DraftNode:
             in_doubt=self.in_doubt,
             when=self.when,
             rounds=self.rounds,
+            circuit_breaker=self.circuit_breaker,
         )
 
 

@@ -9,8 +9,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol, TypeVar
 
+from gorax_engine.core.breaker import BreakerPolicy
 from gorax_engine.core.config_template import find_condition_site, find_sites
-from gorax_engine.core.model import InDoubt, Json, NodeSpec, OnError, RetryPolicy
+from gorax_engine.core.model import InDoubt, Json, NodeKind, NodeSpec, OnError, RetryPolicy
 from gorax_engine.core.reading.document import MAX_ID, Origins, Report, fold_config, fold_keys
 from gorax_engine.core.reading.drafts import DraftNode
 from gorax_engine.core.reading.policies import (
@@ -29,9 +30,11 @@ from gorax_engine.core.validation import ConfigValidator
 
 _T = TypeVar("_T")
 
-_POLICY_KEYS: Final = ("retry", "timeout", "on_error", "in_doubt", "when")
+_POLICY_KEYS: Final = ("retry", "timeout", "on_error", "in_doubt", "when", "circuit_breaker")
 _NODE_KEYS: Final = ("id", "type", "name", "config", "data", *_POLICY_KEYS)
 _LIFTED_KEYS: Final = ("name", "config", *_POLICY_KEYS)
+_LIFTED_POLICIES: Final = ("retry", "retry_config", "timeout")
+"""Keys of a config that are policies of the node, where the type has no such key of its own."""
 _EASY_ID: Final = re.compile(r"[A-Za-z0-9_-]+")
 _FORBIDDEN_IN_ID: Final = re.compile(r"[.\[\]:\x00-\x1f\x7f]")
 
@@ -79,6 +82,7 @@ class NodesReader:
         self._read_policies(node, path, draft)
         self._read_when(node, path, draft)
         self._read_retry(node, path, draft)
+        self._read_breaker(node, path, draft)
         return node, draft
 
     def _lift(self, node: dict[str, Json], path: Path) -> None:
@@ -141,6 +145,7 @@ class NodesReader:
             draft.config = config
             return
         place = Place.root(draft.spec.schema)
+        config = fold_keys(config, _LIFTED_POLICIES, path, self._origins)
         draft.config = node["config"] = config = fold_config(config, place, path, self._origins)
         known = place.at(config).keys()
         self._lift_policies(node, config, known, path)
@@ -152,7 +157,7 @@ class NodesReader:
 
     def _lift_policies(self, node: dict[str, Json], config: dict[str, Json], known: Sequence[str], path: Path) -> None:
         """Move policies that Gorax keeps in the config to the node itself."""
-        for policy, key in (("retry", "retry"), ("retry", "retry_config"), ("timeout", "timeout")):
+        for policy, key in zip(("retry", "retry", "timeout"), _LIFTED_POLICIES, strict=True):
             if key == "timeout" and node["type"] != "parallel":
                 continue
             if node.get(policy) is None and config.get(key) is not None and key not in known:
@@ -210,6 +215,24 @@ class NodesReader:
         elif when is not None:
             self._report.problem("invalid_config", (*path, "when"), "`when` must be an expression, written as text.")
 
+    def _read_breaker(self, node: dict[str, Json], path: Path, draft: DraftNode) -> None:
+        path = (*path, "circuit_breaker")
+        if node.get("circuit_breaker") is None:
+            return
+        known = ("name", *BreakerPolicy.keys())
+        if not isinstance(node["circuit_breaker"], dict):
+            self._report.problem("invalid_config", path, "`circuit_breaker` must be an object; {} has the defaults.")
+            return
+        value = node["circuit_breaker"] = fold_keys(node["circuit_breaker"], known, path, self._origins)
+        warn_unknown(value, known, path, "a circuit breaker", self._report)
+        fault = _fault_of_breaker(value)
+        if fault is not None:
+            self._report.problem("invalid_config", (*path, fault[0]), fault[1])
+        elif draft.spec is not None and draft.spec.kind is not NodeKind.TASK:
+            message = "Only nodes that act on the outside have a circuit breaker: use the scope for others."
+            self._report.problem("invalid_config", path, message)
+        draft.circuit_breaker = value
+
     def _read_retry(self, node: dict[str, Json], path: Path, draft: DraftNode) -> None:
         path = (*path, "retry")
         if node.get("retry") is None:
@@ -230,6 +253,24 @@ class NodesReader:
         draft.retry = read_retry(
             retry, default, lambda key, message: self._report.problem("invalid_config", (*path, key), message)
         )
+
+
+def _fault_of_breaker(value: dict[str, Json]) -> tuple[str, str] | None:
+    """Return the key that is wrong in a circuit breaker's config, and why."""
+    bounds = {"max_failures": 10_000, "sliding_window_size": 10_000, "timeout_ms": 86_400_000, "max_requests": 1_000}
+    for key, most in bounds.items():
+        number = value.get(key)
+        if number is not None and not (type(number) is int and 1 <= number <= most):
+            return key, f"`{key}` must be a whole number from 1 to {most:,}."
+    threshold = value.get("failure_threshold")
+    if threshold is not None and not (type(threshold) in (int, float) and 0 < threshold <= 1):
+        return "failure_threshold", "`failure_threshold` must be a number above 0, up to 1."
+    if type(value.get("enabled", True)) is not bool:
+        return "enabled", "`enabled` must be true or false."
+    name = value.get("name")
+    if name is not None and not (isinstance(name, str) and 0 < len(name) <= MAX_ID):
+        return "name", f"`name` must be text of 1 to {MAX_ID} characters."
+    return None
 
 
 def _read_name(value: Json, key: str) -> str:

@@ -10,7 +10,7 @@ from gorax_engine.core.expressions import Reference
 from gorax_engine.core.reading.document import Report
 from gorax_engine.core.reading.drafts import DraftNode
 from gorax_engine.core.schemas import Path
-from gorax_engine.core.scopes import catch_binding, loop_locals
+from gorax_engine.core.scopes import LOOP_STEP, catch_binding, loop_locals
 from gorax_engine.core.structure import Part, Structure
 from gorax_engine.core.validation import nearest
 
@@ -96,6 +96,8 @@ class ReferenceCheck:
 
     def _check_step(self, step: str, site: Site, path: Path, node: DraftNode | None) -> None:
         at = self.index.get(step)
+        if at is None and step in self._loop_steps(node):
+            return
         if at is None:
             similar = nearest(step, self.index)
             hint = f"did you mean `{similar[0]}`?" if similar else "correct the id."
@@ -111,6 +113,14 @@ class ReferenceCheck:
         message = self._reason(at, node, site)
         if message is not None:
             self.report.problem("not_before", path, message)
+
+    def _loop_steps(self, node: DraftNode | None) -> set[str]:
+        """Return what Gorax's workflows look up as steps in the body of a loop: its variables, and the loop itself."""
+        if node is None or self.structure is None:
+            return set()
+        loops = [scope for scope in self.structure.chain(node.at)[:-1] if self.nodes[scope].type == "loop"]
+        names = {name for loop in loops for name in loop_locals(self.nodes[loop].config or {}).values()}
+        return {*names, LOOP_STEP} if loops else set()
 
     def _reason(self, step: int, node: DraftNode, site: Site) -> str | None:
         """Say why the output of a step can't be there when a node runs, or None if it can."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 CANCELLED_CODE: Final = "cancelled"
 STOP: Final = "stop"
-"""The outcome that is recorded of a step that stops the run; no such step has an outcome of this name itself."""
+"""The outcome that is recorded of a step that stops the run; its own outcome, if it has one, follows after a colon."""
 DECLINED: Final = "declined"
 """The outcome that is recorded of a step that is skipped because its `when` is false."""
 CUT: Final = "cancelled"
@@ -101,8 +101,8 @@ def _events(plan: Plan, records: Mapping[tuple[StepKey, int], StepRecord]) -> It
             continue  # what the walk did itself, it does again
         match record.state:
             case StepState.COMPLETED:
-                stop = record.outcome == STOP and STOP not in node.outcomes
-                yield record.at, 1, StepSucceeded(step, record.output, record.at, record.outcome, stop)
+                outcome, stop = _read_outcome(record.outcome, node.outcomes)
+                yield record.at, 1, StepSucceeded(step, record.output, record.at, outcome, stop)
             case StepState.FAILED if record.outcome == CUT:
                 pass
             case StepState.FAILED:
@@ -142,6 +142,21 @@ def _unanswered(commands: Iterable[Command], records: Mapping[tuple[StepKey, int
                 pass
         kept.append(command if keep else None)
     return (command for command in kept if command is not None)
+
+
+def recorded_outcome(outcome: str | None, *, stop: bool) -> str | None:
+    """Return the outcome that is recorded of a step that ended well."""
+    if not stop:
+        return outcome
+    return STOP if outcome is None else f"{STOP}:{outcome}"
+
+
+def _read_outcome(recorded: str | None, outcomes: Collection[str]) -> tuple[str | None, bool]:
+    """Return the outcome of a step and whether it stops the run, from what is recorded."""
+    if recorded is None or recorded in outcomes:
+        return recorded, False
+    word, _, outcome = recorded.partition(":")
+    return (outcome or None, True) if word == STOP else (recorded, False)
 
 
 def _has_ended(records: Mapping[tuple[StepKey, int], StepRecord], step: StepKey, attempt: int) -> bool:

@@ -9,7 +9,16 @@ from gorax_engine.core.commands import EndStep, OpenStep
 from gorax_engine.core.expressions import ExpressionError
 from gorax_engine.core.model import SECOND, StepError
 from gorax_engine.core.policies import catches_error, retry_delay, should_retry
-from gorax_engine.core.scopes import BreakerPlan, CatchPlan, JoinPlan, LoopPlan, ParallelPlan, RetryPlan, TryPlan
+from gorax_engine.core.scopes import (
+    LOOP_STEP,
+    BreakerPlan,
+    CatchPlan,
+    JoinPlan,
+    LoopPlan,
+    ParallelPlan,
+    RetryPlan,
+    TryPlan,
+)
 from gorax_engine.core.walk.state import (
     BreakerRun,
     Failure,
@@ -227,7 +236,11 @@ def _begin_iteration(walk: Walk, run: LoopRun, plan: LoopPlan) -> None:
     frame, index = run.frame, run.next
     run.next += 1
     path = f"{frame.path}.{run.node.id}[{index}]" if frame.path else f"{run.node.id}[{index}]"
-    walk.open_frame(run, plan.body, index, path, frame.outputs, _names(run, plan, index))
+    names, outputs = _names(run, plan, index), frame.outputs
+    if plan.as_steps:
+        loop = {**names["loop"], "total_items": names["loop"]["total"]}
+        outputs = {**outputs, **{name: loop if name == LOOP_STEP else names[name] for name in plan.as_steps}}
+    walk.open_frame(run, plan.body, index, path, outputs, names)
 
 
 def _iteration_ended(walk: Walk, run: LoopRun, plan: LoopPlan, child: Frame, result: Result) -> None:

@@ -29,8 +29,8 @@ class SubWorkflow:
         kind=NodeKind.CONTROL,
         aliases=("action:subworkflow", "action:sub_workflow", "control:sub_workflow", "control:subworkflow"),
         title="Sub-workflow",
-        description="Starts the published version of another workflow. The output is what `output_mapping` finds in the "
-        "child's, else the child's output; with `mode: async` it is {execution_id, workflow_id, status}.",
+        description="Starts the published version of another workflow. The output is what `output_mapping` finds in "
+        "the child's, else the child's output; with `mode: async` it is {execution_id, workflow_id, status}.",
         schema={
             "type": "object",
             "properties": {
