@@ -9,11 +9,17 @@ from typing import Any
 import anyio
 import pytest
 
+from gorax_engine.core.commands import StartStep
+from gorax_engine.core.expressions import Scope
 from gorax_engine.core.json_edge import encode
 from gorax_engine.core.model import Json
+from gorax_engine.core.plan import PlanNode
+from gorax_engine.engine import attempts, execution
 from gorax_engine.engine import execution as execution_module
 from gorax_engine.engine import journal as journal_module
 from gorax_engine.engine import recorder as recorder_module
+from gorax_engine.engine.attempts import Attempted
+from gorax_engine.engine.run import Run
 from gorax_engine.errors import Unavailable
 from gorax_engine.nodes.api import Completed, Failed, NodeContext, Outcome, StepError
 from gorax_engine.store import queue
