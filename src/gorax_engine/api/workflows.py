@@ -116,7 +116,7 @@ class WorkflowRoutes:
         definition = canonical_definition(body.definition, body.settings, self._registry)
 
         async def do(connection: Any) -> Reply:
-            row = await workflows.insert(
+            row = await drafts.create(
                 connection, principal.tenant_id, principal.user_id, body.name, body.description, definition
             )
             headers = {"Location": f"{request.url.path}/{row['id']}"}

@@ -13,6 +13,8 @@ from gorax_engine.store.queries import load
 from gorax_engine.store.rows import Place, Row, as_row, as_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gorax_engine.store.database import Connection
 
 _SQL: Final = load("workflows")
@@ -50,6 +52,11 @@ async def list_page(
     """Return up to `limit` workflows without their drafts, newest first; archived ones only if `status` says so."""
     at, last = after or (None, None)
     return as_rows(await connection.fetch(_SQL.list_workflows, tenant_id, name, status, at, last, limit))
+
+
+async def published_by_name(connection: Connection, tenant_id: UUID, names: Sequence[str]) -> list[Row]:
+    """Return id, name and published definition of the workflows with these names or ids."""
+    return as_rows(await connection.fetch(_SQL.published_by_name, tenant_id, names))
 
 
 async def change(connection: Connection, tenant_id: UUID, row: Row) -> Row:

@@ -11,14 +11,24 @@ from uuid import UUID
 
 from gorax_engine.errors import Conflict, NotFound
 from gorax_engine.store import events, webhooks, workflows
+from gorax_engine.workflows.nesting import check_nesting
 
 if TYPE_CHECKING:
+    from gorax_engine.core.model import Json
     from gorax_engine.store.database import Connection
     from gorax_engine.store.rows import Row
 
 CHANGEABLE: Final = ("name", "description", "definition", "status")
 
 _MAX_NAME: Final = 255
+
+
+async def create(
+    connection: Connection, tenant_id: UUID, user_id: UUID, name: str, description: str | None, definition: Json
+) -> Row:
+    """Store a new draft. Raises Conflict if the name is taken, InvalidDefinition if it would run itself."""
+    await check_nesting(connection, tenant_id, None, name, definition)
+    return await workflows.insert(connection, tenant_id, user_id, name, description, definition)
 
 
 async def find(connection: Connection, tenant_id: UUID, workflow_id: UUID) -> Row:
@@ -42,11 +52,15 @@ async def find_for_change(connection: Connection, tenant_id: UUID, workflow_id: 
 async def change(connection: Connection, tenant_id: UUID, current: Row, changes: dict[str, Any]) -> Row:
     """Write `changes` (of name, description, definition, status) to a locked workflow and return it.
 
-    What changes nothing is not written and keeps the revision. Raises Conflict if the name is taken.
+    What changes nothing is not written and keeps the revision. Raises Conflict if the name is taken, InvalidDefinition
+    if it would run itself.
     """
     wanted = {field: changes.get(field, current[field]) for field in CHANGEABLE}
     if all(wanted[field] == current[field] for field in CHANGEABLE):
         return current
+    if wanted["definition"] != current["definition"]:
+        name = str(wanted["name"])
+        await check_nesting(connection, tenant_id, current["id"], name, wanted["definition"])
     return await workflows.change(connection, tenant_id, {**current, **wanted})
 
 

@@ -15,6 +15,7 @@ from gorax_engine.store import events, webhooks, workflows
 from gorax_engine.store.events import Subscription
 from gorax_engine.workflows import drafts
 from gorax_engine.workflows.documents import check_definition
+from gorax_engine.workflows.nesting import check_nesting
 from gorax_engine.workflows.webhook_nodes import (
     ChangeWebhook,
     CreateWebhook,
@@ -50,6 +51,7 @@ async def publish(connection: Connection, tenant_id: UUID, user_id: UUID, curren
         snapshot = await workflows.get_version(connection, tenant_id, current["id"], published)
     if snapshot is not None and snapshot["definition"] == checked.canonical:
         return await drafts.change(connection, tenant_id, current, {"status": "active"})
+    await check_nesting(connection, tenant_id, current["id"], current["name"], checked.canonical)
     version = (published or 0) + 1
     await workflows.insert_version(connection, tenant_id, current["id"], version, checked.canonical, user_id)
     await _sync_webhooks(connection, tenant_id, current["id"], checked.canonical)

@@ -45,6 +45,12 @@ WHERE tenant_id = $1 AND id = $2
 RETURNING id, name, description, definition, status, version, published_version, revision, created_by, created_at,
           updated_at;
 
+-- name: published_by_name
+-- What is published of workflows that are named by their ids or names.
+SELECT w.id, w.name, v.definition
+FROM workflows w JOIN workflow_versions v ON v.workflow_id = w.id AND v.version = w.published_version
+WHERE w.tenant_id = $1 AND w.status <> 'archived' AND (w.name = ANY ($2::text[]) OR w.id::text = ANY ($2::text[]));
+
 -- name: insert_version
 -- The snapshot that runs are pinned to; it never changes.
 INSERT INTO workflow_versions (tenant_id, workflow_id, version, definition, created_by)
