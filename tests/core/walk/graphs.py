@@ -1,11 +1,13 @@
 """Random graphs with a script: what every attempt of every node will come to, whenever it is run."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Final
 
+from gorax_engine.core.commands import StartStep
 from gorax_engine.core.model import (
-    Classification,
     Definition,
     Edge,
     Json,
@@ -15,38 +17,19 @@ from gorax_engine.core.model import (
     OnError,
     RetryPolicy,
     RetryStrategy,
-    StepError,
     WorkflowSettings,
 )
 from gorax_engine.core.plan import Plan, compile_plan
+from tests.core.walk.driver import Result, Run
 
 BACKOFF: Final = 7
 """Microseconds between two attempts of a scripted node."""
-START: Final = 1_000
-SEED: Final = bytes(range(16))
 
 SPECS: Final = {
     "trigger": NodeSpec("trigger", NodeKind.TRIGGER, {}),
     "plain": NodeSpec("plain", NodeKind.TASK, {}),
     "choice": NodeSpec("choice", NodeKind.CONTROL, {}, outcomes=lambda config: tuple(config["labels"])),
 }
-
-
-@dataclass(frozen=True)
-class Result:
-    """What an attempt comes to, `duration` µs after it was started."""
-
-    ok: bool
-    duration: int
-    output: Json = None
-    outcome: str | None = None
-    stop: bool = False
-    transient: bool = False
-
-    @property
-    def error(self) -> StepError:
-        kind = Classification.TRANSIENT if self.transient else Classification.PERMANENT
-        return StepError("timeout" if self.transient else "broken", f"after {self.duration}", kind, {"more": 1})
 
 
 @dataclass(frozen=True)
@@ -93,6 +76,17 @@ class Graph:
     def out_of(self, name: str) -> list[Arrow]:
         return [arrow for arrow in self.arrows if arrow.source == name]
 
+    def result(self, run: Run, start: StartStep) -> Result:
+        """What an attempt of a node comes to."""
+        node = self.node(start.step.node)
+        return replace(node.results[start.attempt - 1], declines=node.declines)
+
+    def run(self) -> GraphRun:
+        """A run of it that has begun."""
+        run = GraphRun(self)
+        run.begin(self.trigger)
+        return run
+
     def ends_the_run(self, node: Scripted) -> bool:
         """Does this node, once it ran, end the run: by `stop`, or by a failure that nobody handles?"""
         last = node.used[-1]
@@ -124,6 +118,14 @@ class Graph:
         settings = WorkflowSettings(max_concurrency=self.limit)
         definition = Definition(nodes, edges, self.output, self.output is not None, settings)
         return compile_plan(definition, SPECS)
+
+
+class GraphRun(Run):
+    """A run of a graph."""
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__(graph.plan(), graph)
+        self.graph = graph
 
 
 def random_graph(rng: Random, size: int, *, calm: bool = False, limited: bool | None = None) -> Graph:
@@ -159,7 +161,7 @@ def random_graph(rng: Random, size: int, *, calm: bool = False, limited: bool | 
 
 def _scripted(rng: Random, name: str, *, trigger: bool, calm: bool) -> Scripted:
     if trigger:
-        return Scripted(name, "trigger", results=(Result(ok=True, duration=rng.randrange(3), output={"from": name}),))
+        return Scripted(name, "trigger", results=(Result(ok=True, duration=_duration(rng), output={"from": name}),))
     labels = rng.choice(((), (), ("true", "false"), ("a", "b", "default")))
     results = []
     for attempt in range(rng.choice((1, 1, 2, 3))):
@@ -167,7 +169,7 @@ def _scripted(rng: Random, name: str, *, trigger: bool, calm: bool) -> Scripted:
         stop = ok and not calm and rng.random() < 0.06
         outcome = rng.choice(labels) if labels and ok else None
         output = {"from": name, "attempt": attempt + 1}
-        results.append(Result(ok, rng.randrange(20), output, outcome, stop, transient=rng.random() < 0.7))
+        results.append(Result(ok, _duration(rng), output, outcome, stop, transient=rng.random() < 0.7))
     return Scripted(
         name,
         "choice" if labels else "plain",
@@ -176,3 +178,8 @@ def _scripted(rng: Random, name: str, *, trigger: bool, calm: bool) -> Scripted:
         goes_on=rng.random() < 0.5,
         declines=rng.random() < 0.1,
     )
+
+
+def _duration(rng: Random) -> int:
+    """So long that no two moments of a run are the same by chance."""
+    return rng.randrange(1, 10**9)

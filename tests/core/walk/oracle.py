@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from gorax_engine.core.model import Json
-from tests.core.walk.graphs import BACKOFF, START, Arrow, Graph, Scripted
+from tests.core.walk.driver import START
+from tests.core.walk.graphs import BACKOFF, Arrow, Graph, Scripted
 
 End = Literal["completed", "failed", "skipped", "running", "undecided"]
 
