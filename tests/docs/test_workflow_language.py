@@ -17,19 +17,24 @@ from gorax_engine.core.model import (
     NO_RETRY,
     OUTSIDE_RETRY,
     SECOND,
+    Completed,
+    Failed,
     InDoubt,
     Missing,
     Node,
     NodeKind,
     OnError,
     RetryStrategy,
+    StepError,
 )
 from gorax_engine.core.plan import compile_plan
 from gorax_engine.core.policies import JITTER, RETRY_AFTER_CAP
 from gorax_engine.core.reading import MAX_EDGES, MAX_NODES, document, policies, read, storable
-from gorax_engine.engine import execution, recorder
+from gorax_engine.core.scopes import MAX_ITERATIONS
+from gorax_engine.core.walk.advance import PATIENCE
+from gorax_engine.engine import execution, recorder, waiting
 from gorax_engine.nodes import outbound_errors
-from gorax_engine.nodes.control import transform
+from gorax_engine.nodes.control import loop, transform
 from gorax_engine.nodes.egress import OutboundPolicy
 from gorax_engine.nodes.integrations import integrations
 from gorax_engine.nodes.outbound import OutboundClient, OutboundLimits
@@ -40,6 +45,7 @@ from gorax_engine.nodes.tasks.code import Code
 from gorax_engine.nodes.tasks.publish_event import PublishEvent
 from gorax_engine.settings import ServerSettings
 from gorax_engine.workflows.documents import check_definition
+from tests.core.walk.in_memory import Answers, run_definition
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "gorax_engine"
@@ -54,6 +60,15 @@ EXAMPLES = [
     json.loads(text) if language == "json" else yaml.safe_load(text)
     for language, text in re.findall(r"^```(json|yaml)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 ]
+RESULTS = re.findall(
+    r"^```yaml\n((?:(?!^```).)*)^```\n\n((?:(?!^```).)*)^```json result\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL
+)
+WORLD: Answers = {
+    "token": [Completed({"body": "T-1"}), Completed({"body": "T-2"})],
+    "charge": [Failed(StepError("http_status", "The answer was 403.")), Completed({"body": {}})],
+    "sign_off": [Completed({"outcome": "approved", "by": "ada", "at": "", "response": {}}, "approved")],
+}
+"""What the examples with a result meet outside."""
 
 
 def table(first_header: str) -> list[list[str]]:
@@ -87,15 +102,31 @@ def test_an_example_is_accepted_without_a_warning(example: Any) -> None:
     compile_plan(definition, TYPES.specs)
 
 
+@pytest.mark.parametrize(("example", "start", "result"), RESULTS)
+def test_an_example_gives_what_the_page_says(example: str, start: str, result: str) -> None:
+    body = re.search(r"`([^`]+)`", start)
+    given = json.loads(body[1]) if body is not None else None
+    finished = run_definition(yaml.safe_load(example), given, WORLD, registry=TYPES)
+    assert finished.error is None
+    assert finished.output == json.loads(result)
+
+
+def test_every_result_is_tried() -> None:
+    assert len(RESULTS) == PAGE.count("```json result") == 8
+
+
 def test_there_are_examples_and_the_last_is_the_canonical_form_of_the_one_before() -> None:
-    assert len(EXAMPLES) == 5
+    assert len(EXAMPLES) == 14
     assert read(EXAMPLES[-2], TYPES).canonical == EXAMPLES[-1]
 
 
 def test_the_example_of_every_part_has_every_part() -> None:
     whole = EXAMPLES[0]
     assert set(whole["settings"]) == set(policies.SETTINGS_KEYS)
-    assert {key for node in whole["nodes"] for key in node} == {field.name for field in fields(Node)} - {"on_error"}
+    assert {key for node in whole["nodes"] for key in node} == {field.name for field in fields(Node)} - {
+        "on_error",
+        "rounds",
+    }
 
 
 def test_every_type_has_its_row_and_no_other() -> None:
@@ -107,11 +138,12 @@ def test_every_type_has_its_row_and_no_other() -> None:
         name: (spec.aliases, spec.kind.value) for name, spec in TYPES.specs.items()
     }
     outputs = {
-        name: match[1] for name, spec in TYPES.specs.items() if (match := re.search(r"(\{.+?\})", spec.description))
+        name: match[1]
+        for name, spec in TYPES.specs.items()
+        if (match := re.search(r"(\{(?:[^{}]|\{[^{}]*\})*\})", spec.description))
     }
-    assert {name: words(rows[name][2])[0] for name in outputs if name != "schedule_trigger"} == {
-        name: output for name, output in outputs.items() if name != "schedule_trigger"
-    }
+    del outputs["schedule_trigger"]
+    assert {name: output for name, output in outputs.items() if output not in words(rows[name][2])} == {}
 
 
 def test_every_key_of_a_config_has_its_row_and_no_other() -> None:
@@ -124,7 +156,7 @@ def test_every_key_of_a_config_has_its_row_and_no_other() -> None:
         (name, key)
         for name, spec in specs.items()
         for key, schema in spec.schema["properties"].items()
-        if "not" not in schema
+        if schema.get("not") != {}
     )
     needed = {(name, key) for name, cell in rows for key in re.findall(r"\*\*`(\w+)`\*\*", cell)}
     assert needed == {(name, key) for name, spec in specs.items() for key in spec.schema.get("required", ())}
@@ -136,6 +168,13 @@ def test_every_code_of_validation_has_its_row_and_no_other() -> None:
     for function, code in calls(*modules):
         if function in {"problem", "Problem", "warning"}:
             kinds.setdefault(code, set()).add("warning" if function == "warning" else "error")
+    for function, code in calls(PACKAGE / "core/structure.py"):
+        if function == "report":
+            kinds.setdefault(code, set()).add("warning" if code == "edge_ignored" else "error")
+    kinds["scope_leak"] = {"error"}
+    nesting = (PACKAGE / "workflows/nesting.py").read_text(encoding="utf-8")
+    for code in re.findall(r'return "(\w+)", f"', nesting):
+        kinds.setdefault(code, set()).add("error")
     section = PAGE.partition("## Validation")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| `(\w+)` \| ([a-z, ]+) \|", section, re.MULTILINE)
     assert {code: set(kind.split(", ")) for code, kind in rows} == kinds
@@ -160,8 +199,13 @@ def test_every_code_of_a_run_has_its_row_and_no_other() -> None:
     codes |= {each.code for each in _below(outbound_errors.OutboundError)}
     codes |= {value for name, value in vars(errors).items() if name.isupper() and isinstance(value, str)}
     codes.add(TYPES.specs["fail"].schema["properties"]["code"]["default"])
+    codes.update(code for spec in TYPES.specs.values() for code in spec.unhandled.values())
+    starts = (PACKAGE / "store/sql/functions/gorax_start_executions.sql").read_text(encoding="utf-8")
+    # No start of a child has a webhook.
+    codes |= set(re.findall(r"WHEN .* THEN '([a-z]+_[a-z_]+)'", starts)) - {"webhook_not_found"}
+    codes |= {"child_cancelled"}
     section = PAGE.partition("### Codes at run time")[2].partition("\n## ")[0]
-    rows = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+    rows = [code for cell in re.findall(r"^\| (`[^|]+`) \|", section, re.MULTILINE) for code in words(cell)]
     assert sorted(rows) == sorted(codes)
 
 
@@ -171,7 +215,7 @@ def test_every_policy_and_setting_has_its_row_and_no_other() -> None:
         {words(row)[0] for row in re.findall(r"^(\| `\w+` .*)$", part, re.MULTILINE)}
         for part in re.split(r"^\| key of `retry` |^## Settings", section, flags=re.MULTILINE)
     )
-    assert node == {field.name for field in fields(Node)} - {"id", "type", "name", "config"}
+    assert node == {field.name for field in fields(Node)} - {"id", "type", "name", "config", "rounds"}
     assert retry == set(policies.RETRY_KEYS)
     assert settings == set(policies.SETTINGS_KEYS)
     for words_of in (OnError, RetryStrategy, Missing, InDoubt):
@@ -186,6 +230,7 @@ def test_figures() -> None:
     assert tasks.pop("code") == NO_RETRY
     assert set(tasks.values()) == {OUTSIDE_RETRY}
     assert (OUTSIDE_RETRY.initial_delay, OUTSIDE_RETRY.max_delay, OUTSIDE_RETRY.multiplier) == (SECOND, 60 * SECOND, 2)
+    assert PATIENCE == 60 * SECOND  # "a minute"
     assert (RETRY_AFTER_CAP, limits.max_redirects) == (3600 * SECOND, 3)
     for figure in (
         f"task nodes {OUTSIDE_RETRY.max_attempts} attempts",
@@ -197,7 +242,9 @@ def test_figures() -> None:
         f"case name | {document.MAX_ID} characters |",
         f"more than {document.MAX_PROBLEMS:,} faults",
         f"| input or output of a step, output of a run | {recorder.MAX_OUTPUT >> 20} MiB |",
-        f"| attempts | {policies.MAX_ATTEMPTS} |",
+        f"| attempts, rounds of a `retry` | {policies.MAX_ATTEMPTS} |",
+        f"| iterations of a loop | {MAX_ITERATIONS:,} unless it says more, and {loop.MAX_ITERATIONS:,} |",
+        f"| depth of sub-workflows | {waiting.MAX_DEPTH} |",
         f"{limits.max_body >> 20} MiB, on the wire and inflated, {limits.max_ratio} times its size",
         f"{limits.max_headers} headers",
         f"at most {limits.max_timeout // SECOND // 60} min",
@@ -209,6 +256,6 @@ def test_figures() -> None:
 
 
 def test_the_key_of_a_step_is_written_as_the_engine_writes_it() -> None:
-    source = (PACKAGE / "engine/execution.py").read_text(encoding="utf-8")
-    assert 'f"{execution_id}:{step.node}:{step.path}"' in source
+    source = (PACKAGE / "engine/run.py").read_text(encoding="utf-8")
+    assert 'f"{self._origin}:{step.node}:{step.path}"' in source
     assert "`execution:node:path`" in PAGE
