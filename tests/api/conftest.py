@@ -15,6 +15,7 @@ from pydantic import SecretStr
 
 from gorax_engine.api.app import build_api
 from gorax_engine.api.dependencies import ApiDependencies
+from gorax_engine.engine.retrying import Again
 from gorax_engine.engine.starting import Started, StartRequest
 from gorax_engine.errors import GoraxError
 from gorax_engine.nodes.registry import NodeRegistry, builtin_nodes
@@ -38,7 +39,9 @@ class FakeVerbs:
     """Starts nothing and remembers everything. `fails` is raised instead; `repeats` makes every start a duplicate."""
 
     requests: list[StartRequest] = field(default_factory=list)
-    cancelled: list[tuple[uuid.UUID, uuid.UUID, str]] = field(default_factory=list)
+    cancelled: list[tuple[uuid.UUID, uuid.UUID, str, bool]] = field(default_factory=list)
+    asked: list[tuple[Any, ...]] = field(default_factory=list)
+    refused: dict[uuid.UUID, GoraxError] = field(default_factory=dict)
     fails: GoraxError | None = None
     repeats: bool = False
 
@@ -49,11 +52,38 @@ class FakeVerbs:
         event = uuid.uuid4() if request.delivery else None
         return Started(uuid.uuid4(), "pending", self.repeats, event)
 
-    async def cancel(self, tenant_id: uuid.UUID, execution_id: uuid.UUID, reason: str) -> str:
-        if self.fails is not None:
-            raise self.fails
-        self.cancelled.append((tenant_id, execution_id, reason))
-        return "cancelled"
+    async def cancel(self, tenant_id: uuid.UUID, execution_id: uuid.UUID, reason: str, *, force: bool = False) -> str:
+        self._refuse(execution_id)
+        self.cancelled.append((tenant_id, execution_id, reason, force))
+        return "cancelled" if force else "running"
+
+    async def pause(self, tenant_id: uuid.UUID, execution_id: uuid.UUID) -> None:
+        self._refuse(execution_id)
+        self.asked.append(("pause", tenant_id, execution_id))
+
+    async def resume(self, tenant_id: uuid.UUID, execution_id: uuid.UUID) -> None:
+        self._refuse(execution_id)
+        self.asked.append(("resume", tenant_id, execution_id))
+
+    async def signal(self, tenant_id: uuid.UUID, execution_id: uuid.UUID, name: str, payload: Any) -> int:
+        self._refuse(execution_id)
+        self.asked.append(("signal", tenant_id, execution_id, name, payload))
+        return 2
+
+    async def retry(self, tenant_id: uuid.UUID, execution_id: uuid.UUID, again: Again) -> Started:
+        self._refuse(execution_id)
+        self.asked.append(("retry", tenant_id, execution_id, again))
+        return Started(uuid.uuid4(), "pending", False, None)
+
+    async def replay(self, tenant_id: uuid.UUID, execution_id: uuid.UUID, again: Again) -> Started:
+        self._refuse(execution_id)
+        self.asked.append(("replay", tenant_id, execution_id, again))
+        return Started(uuid.uuid4(), "pending", False, None)
+
+    def _refuse(self, execution_id: uuid.UUID) -> None:
+        refusal = self.refused.get(execution_id) or self.fails
+        if refusal is not None:
+            raise refusal
 
 
 class FakeEnds:

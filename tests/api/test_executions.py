@@ -1,4 +1,4 @@
-"""Runs over HTTP: lists, steps, explain, the stream, cancel. Rows are written by hand, as the engine leaves them."""
+"""Runs over HTTP: lists, steps, their tree, explain, the stream. Rows are written by hand, as by the engine."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import anyio
 import msgspec
 import pytest
 
-from gorax_engine.api import schemas, stream
+from gorax_engine.api import run_schemas, schemas, stream
 from gorax_engine.core.model import StepKey
 from gorax_engine.core.step_ids import step_id
-from gorax_engine.errors import Conflict
-from tests.api.conftest import Api, TenantHandle
+from tests.api.conftest import Api, TenantHandle, make
 
 pytestmark = pytest.mark.anyio
 
@@ -132,20 +131,99 @@ async def test_a_run_and_its_steps(api: Api, acme: TenantHandle, rival: TenantHa
         if cursor is None:
             break
     assert pages == latest["data"]
-    for path in ("", "/steps", "/explain", "/stream"):
+    for path in ("", "/steps", "/tree", "/explain", "/stream"):
         assert (await rival.client.get(f"/executions/{execution}{path}")).status_code == 404
         assert (await acme.client.get(f"/executions/{uuid.uuid4()}{path}")).status_code == 404
 
 
-async def test_cancel_asks_the_engine(api: Api, acme: TenantHandle) -> None:
-    execution = uuid.uuid4()
-    answer = await acme.client.post(f"/executions/{execution}/cancel", headers={"X-Request-Id": "r1"})
-    assert answer.json()["data"] == {"execution_id": str(execution), "status": "cancelled"}
-    [(tenant_id, asked, reason)] = api.verbs.cancelled
-    assert (tenant_id, asked) == (acme.id, execution)
-    assert "r1" in reason
-    api.verbs.fails = Conflict("It has ended.", code="already_ended")
-    assert (await acme.client.post(f"/executions/{execution}/cancel?force=true")).status_code == 409
+async def tree(tenant: TenantHandle, execution: uuid.UUID, **params: Any) -> dict[str, Any]:
+    answer = await tenant.client.get(f"/executions/{execution}/tree", params=params)
+    assert answer.status_code == 200, answer.text
+    schemas.One[run_schemas.RunTree].model_validate(answer.json())
+    data: dict[str, Any] = answer.json()["data"]
+    return data
+
+
+def outline(steps: list[dict[str, Any]]) -> list[Any]:
+    """The tree as (node, attempt) or (node, {path#round: [...]})."""
+    return [
+        (s["node_id"], {f"{b['path']}#{b['round']}": outline(b["steps"]) for b in s["bodies"]} or s["attempt"])
+        for s in steps
+    ]
+
+
+NESTED = {
+    "nodes": [
+        {"id": "begin", "type": "manual_trigger"},
+        {"id": "each", "type": "loop", "config": {"source": 2}},
+        {"id": "guard", "type": "try", "config": {}},
+        {"id": "fan", "type": "parallel", "config": {}},
+        {"id": "left", "type": "formula", "config": {"expression": "1"}},
+        {"id": "right", "type": "formula", "config": {"expression": "2"}},
+        {"id": "mend", "type": "formula", "config": {"expression": "3"}},
+        {"id": "last", "type": "formula", "config": {"expression": "4"}},
+    ],
+    "edges": [
+        {"source": "begin", "target": "each"},
+        {"source": "each", "target": "guard", "label": "body"},
+        {"source": "guard", "target": "fan", "label": "try"},
+        {"source": "guard", "target": "mend", "label": "catch"},
+        {"source": "fan", "target": "left", "label": "l"},
+        {"source": "fan", "target": "right", "label": "r"},
+        {"source": "each", "target": "last", "label": "done"},
+    ],
+}
+
+
+async def test_the_tree_nests_steps_in_their_scopes(api: Api, acme: TenantHandle) -> None:
+    workflow = await make(acme, "nested", definition=NESTED)
+    published = await acme.client.post(f"/workflows/{workflow['id']}/publish")
+    assert published.status_code == 200, published.text
+    execution = await run(api, acme, workflow_id=uuid.UUID(workflow["id"]))
+    at = datetime.now(UTC)
+    rows = [
+        ("begin", "", {}), ("each", "", {}), ("guard", "each[0]", {}), ("fan", "each[0]", {}),
+        ("left", "each[0].fan.l", {}), ("right", "each[0].fan.r", {}), ("mend", "each[0]", {}),
+        ("guard", "each[1]", {}), ("fan", "each[1]", {}), ("left", "each[1].fan.l", {"round": 1}), ("last", "", {}),
+    ]  # fmt: skip
+    for place, (node, path, more) in enumerate(rows):
+        began = at + timedelta(milliseconds=place)
+        await step(api, acme, execution, node, iteration_path=path, started_at=began, **more)
+    await step(api, acme, execution, "last", 2, started_at=at + timedelta(seconds=1))
+    parent = uuid.UUID(step_id(execution.int, StepKey("last", "", 0), 2))
+    child = await run(api, acme, parent_execution_id=execution, parent_step_id=parent)
+    found = await tree(acme, execution)
+    assert outline(found["steps"]) == [
+        ("begin", 1),
+        ("each", {
+            "each[0]#0": [
+                ("guard", {"each[0]#0": [
+                    ("fan", {"each[0].fan.l#0": [("left", 1)], "each[0].fan.r#0": [("right", 1)]}), ("mend", 1),
+                ]}),
+            ],
+            "each[1]#0": [("guard", {"each[1]#0": [("fan", {"each[1].fan.l#1": [("left", 1)]})]})],
+        }),
+        ("last", 2),
+    ]  # fmt: skip
+    assert [each["id"] for each in found["steps"][-1]["children"]] == [str(child)]
+    assert not found["truncated"]
+    short = await tree(acme, execution, limit=2)
+    assert (outline(short["steps"]), short["truncated"]) == ([("begin", 1), ("each", 1)], True)
+
+
+async def test_the_tree_of_a_version_that_can_not_be_read_is_flat(api: Api, acme: TenantHandle) -> None:
+    execution = await run(api, acme)
+    await step(api, acme, execution, "each")
+    await step(api, acme, execution, "a", iteration_path="each[0]")
+    assert outline((await tree(acme, execution))["steps"]) == [("each", 1), ("a", 1)]
+
+
+async def test_a_retry_names_the_run_that_it_retries(api: Api, acme: TenantHandle) -> None:
+    first = await run(api, acme, status="failed")
+    second = await run(api, acme, retry_of=first, trigger_type="retry")
+    shown = (await acme.client.get(f"/executions/{second}")).json()["data"]
+    assert (shown["retry_of"], shown["trigger_type"]) == (str(first), "retry")
+    assert (await acme.client.get("/executions")).json()["data"][0]["retry_of"] == str(first)
 
 
 async def test_execute_waits_for_the_end(api: Api, acme: TenantHandle, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from gorax_engine.api.credentials import CredentialRoutes
 from gorax_engine.api.events import EventRoutes
 from gorax_engine.api.executions import ExecutionRoutes
 from gorax_engine.api.notifications import NotificationRoutes
+from gorax_engine.api.run_verbs import RunVerbRoutes
 from gorax_engine.api.tasks import TaskRoutes
 from gorax_engine.api.tenancy import TenancyRoutes
 from gorax_engine.api.workflows import WorkflowRoutes
@@ -106,7 +107,7 @@ def test_the_routes_that_the_api_page_names_exist() -> None:
         telemetry=Telemetry(),
     )  # fmt: skip
     routes = [*WorkflowRoutes(parts).endpoints(), *ExecutionRoutes(parts).endpoints()]
-    routes += EventRoutes(parts).endpoints()
+    routes += [*RunVerbRoutes(parts).endpoints(), *EventRoutes(parts).endpoints()]
     routes += [*TaskRoutes(parts).endpoints(), *NotificationRoutes(parts).endpoints()]
     routes += CredentialRoutes(parts).endpoints()
     routes += TenancyRoutes(parts, cast("Any", None)).endpoints()

@@ -31,6 +31,7 @@ from gorax_engine.api.problems import (
 from gorax_engine.api.request_id import HEADER, request_id_of
 from gorax_engine.api.requests import ClientGone
 from gorax_engine.api.routing import Endpoint, GuardedRoute
+from gorax_engine.api.run_verbs import RunVerbRoutes
 from gorax_engine.api.schemas import ProblemDocument
 from gorax_engine.api.tasks import TaskRoutes
 from gorax_engine.api.tenancy import TenancyRoutes
@@ -69,6 +70,7 @@ def build_api(parts: ApiDependencies) -> ASGIApp:
     authenticator = Authenticator(parts.database)
     endpoints = [
         *WorkflowRoutes(parts).endpoints(),
+        *RunVerbRoutes(parts).endpoints(),
         *ExecutionRoutes(parts).endpoints(),
         *TaskRoutes(parts).endpoints(),
         *NotificationRoutes(parts).endpoints(),

@@ -10,6 +10,8 @@ from uuid import UUID
 from gorax_engine.core.json_edge import JsonLimits
 
 if TYPE_CHECKING:
+    from gorax_engine.core.model import Json
+    from gorax_engine.engine.retrying import Again
     from gorax_engine.engine.starting import Started, StartRequest
     from gorax_engine.nodes.registry import NodeRegistry
     from gorax_engine.store.database import Connection, Database
@@ -24,8 +26,23 @@ class Verbs(Protocol):
     async def start(self, request: StartRequest) -> Started:
         """Start a run; return after its commit."""
 
-    async def cancel(self, tenant_id: UUID, execution_id: UUID, reason: str) -> str:
-        """End a live run as cancelled; return its status."""
+    async def cancel(self, tenant_id: UUID, execution_id: UUID, reason: str, *, force: bool = False) -> str:
+        """End a live run as cancelled; return its status, `running` while a `finally` runs."""
+
+    async def pause(self, tenant_id: UUID, execution_id: UUID) -> None:
+        """Let a live run begin no further step."""
+
+    async def resume(self, tenant_id: UUID, execution_id: UUID) -> None:
+        """Let a paused run go on."""
+
+    async def signal(self, tenant_id: UUID, execution_id: UUID, name: str, payload: Json) -> int:
+        """Give an event to one run alone; return how many of its waits got it."""
+
+    async def retry(self, tenant_id: UUID, execution_id: UUID, again: Again) -> Started:
+        """Start a run that goes on from where another one failed."""
+
+    async def replay(self, tenant_id: UUID, execution_id: UUID, again: Again) -> Started:
+        """Start another run afresh."""
 
 
 class Ends(Protocol):

@@ -1,9 +1,9 @@
-"""Routes of executions: lists, steps, explain, the live stream, cancel."""
+"""Routes of executions: lists, steps, their tree, explain, the live stream."""
 
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import Depends, Query, Request
+from fastapi import Depends, Query
 from pydantic import AwareDatetime
 from starlette.responses import Response, StreamingResponse
 
@@ -12,12 +12,14 @@ from gorax_engine.api.paging import DEFAULT_LIMIT, MAX_LIMIT, Cursor, decode_cur
 from gorax_engine.api.replies import Reply, one, respond
 from gorax_engine.api.requests import principal_of
 from gorax_engine.api.routing import Endpoint
-from gorax_engine.api.schemas import Cancelled, Execution, ExecutionSummary, ExplanationOut, Many, One, Step
+from gorax_engine.api.run_schemas import RunTree
+from gorax_engine.api.run_tree import nest, owners_of
+from gorax_engine.api.schemas import Execution, ExecutionSummary, ExplanationOut, Many, One, Step
 from gorax_engine.api.stream import RunStreams
 from gorax_engine.engine.explain import Explanation, Facts, Wait, explain
 from gorax_engine.engine.explain import Step as RunningStep
 from gorax_engine.errors import NotFound
-from gorax_engine.store import executions, steps
+from gorax_engine.store import executions, steps, workflows
 from gorax_engine.store.executions import ExecutionFilter
 from gorax_engine.store.explain import ExplainRows, collect
 from gorax_engine.tenancy.principals import Principal
@@ -26,13 +28,17 @@ Actor = Annotated[Principal, Depends(principal_of)]
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT)]
 Status = Literal["pending", "running", "completed", "failed", "cancelled"]
 
+MAX_TREE = 5_000
+"""Steps that a tree shows at most."""
+MAX_CHILDREN = 200
+
 
 class ExecutionRoutes:
     """Handlers of `/executions`."""
 
     def __init__(self, parts: ApiDependencies) -> None:
         self._database = parts.database
-        self._verbs = parts.verbs
+        self._registry = parts.registry
         self._streams = RunStreams(parts.database, parts.ends, parts.draining)
 
     def endpoints(self) -> list[Endpoint]:
@@ -47,10 +53,7 @@ class ExecutionRoutes:
                 errors=(404,),
             ),
             Endpoint("GET", one_path + "/stream", read, self.stream, "Watch a run", tag, None, errors=(404,)),
-            Endpoint(
-                "POST", one_path + "/cancel", "execution:cancel", self.cancel, "Cancel a run", tag, One[Cancelled],
-                errors=(404, 409),
-            ),
+            Endpoint("GET", one_path + "/tree", read, self.tree, "Nest steps", tag, One[RunTree], errors=(404,)),
         ]  # fmt: skip
 
     async def list_(
@@ -105,6 +108,27 @@ class ExecutionRoutes:
         data = [{name: value for name, value in row.items() if name != "began_at"} for row in shown]
         return respond(Reply({"data": data, "next_cursor": following}))
 
+    async def tree(
+        self, principal: Actor, execution_id: UUID, limit: Annotated[int, Query(ge=1, le=MAX_TREE)] = 1_000
+    ) -> Response:
+        """Show the steps of a run nested in their scopes, without data, with the runs that they have started."""
+        tenant_id = principal.tenant_id
+        async with self._database.tenant(tenant_id) as connection:
+            run = await executions.get(connection, tenant_id, execution_id)
+            if run is None:
+                raise no_execution(execution_id)
+            rows = await steps.tree(connection, tenant_id, execution_id, limit + 1)
+            children = await executions.children(connection, tenant_id, execution_id, MAX_CHILDREN + 1)
+            version = await workflows.get_version(connection, tenant_id, run["workflow_id"], run["workflow_version"])
+        owners = {} if version is None else owners_of(version["definition"], self._registry)
+        data = {
+            "execution_id": execution_id,
+            "status": run["status"],
+            "steps": nest(rows[:limit], children[:MAX_CHILDREN], owners),
+            "truncated": len(rows) > limit or len(children) > MAX_CHILDREN,
+        }
+        return respond(one(data))
+
     async def explain(self, principal: Actor, execution_id: UUID) -> Response:
         """Say why a run stands where it stands."""
         async with self._database.tenant(principal.tenant_id) as connection:
@@ -124,15 +148,6 @@ class ExecutionRoutes:
             media_type="text/event-stream",
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
-
-    async def cancel(self, request: Request, principal: Actor, execution_id: UUID, force: bool = False) -> Response:
-        """End a run as cancelled; 409 if it has ended already.
-
-        Nothing holds a cancelled run back yet, so that `force` changes nothing.
-        """
-        reason = f"Cancelled by request {request.state.request_id}{' (forced)' if force else ''}."
-        status = await self._verbs.cancel(principal.tenant_id, execution_id, reason)
-        return respond(one({"execution_id": execution_id, "status": status}))
 
 
 def facts_of(rows: ExplainRows) -> Facts:

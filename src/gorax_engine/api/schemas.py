@@ -179,6 +179,7 @@ class ExecutionSummary(AnswerModel):
     error_code: str | None
     parent_execution_id: UUID | None
     execution_depth: int
+    retry_of: UUID | None
     created_at: datetime
     started_at: datetime | None
     completed_at: datetime | None
@@ -213,13 +214,6 @@ class Step(AnswerModel):
 
 class StartedRun(AnswerModel):
     """A run that was accepted."""
-
-    execution_id: UUID
-    status: str
-
-
-class Cancelled(AnswerModel):
-    """The state of a run after the request to cancel it."""
 
     execution_id: UUID
     status: str

@@ -34,6 +34,11 @@ async def get(connection: Connection, tenant_id: UUID, execution_id: UUID) -> Ro
     return as_row(await connection.fetchrow(_SQL.get_execution, tenant_id, execution_id))
 
 
+async def children(connection: Connection, tenant_id: UUID, execution_id: UUID, limit: int) -> list[Row]:
+    """Return up to `limit` runs that a run has started, the oldest first."""
+    return as_rows(await connection.fetch(_SQL.children, tenant_id, execution_id, limit))
+
+
 async def list_page(
     connection: Connection,
     tenant_id: UUID,

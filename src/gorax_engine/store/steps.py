@@ -31,3 +31,8 @@ async def list_page(
 async def watch(connection: Connection, tenant_id: UUID, execution_id: UUID, limit: int) -> list[Row]:
     """Return how up to `limit` attempts stand, the latest to change first, without their data."""
     return as_rows(await connection.fetch(_SQL.watch_steps, tenant_id, execution_id, limit))
+
+
+async def tree(connection: Connection, tenant_id: UUID, execution_id: UUID, limit: int) -> list[Row]:
+    """Return the latest attempts of up to `limit` steps in the order in which they began, without their data."""
+    return as_rows(await connection.fetch(_SQL.tree_steps, tenant_id, execution_id, limit))

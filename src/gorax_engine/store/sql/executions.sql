@@ -1,8 +1,16 @@
 -- name: get_execution
 -- One run of the tenant.
 SELECT id, workflow_id, workflow_version, status, waiting_for, trigger_type, trigger_data, output_data, error_message,
-       error_code, parent_execution_id, execution_depth, created_at, started_at, completed_at
+       error_code, parent_execution_id, execution_depth, retry_of, created_at, started_at, completed_at
 FROM executions WHERE tenant_id = $1 AND id = $2;
+
+-- name: children
+-- The runs that a run has started, by the steps that started them. They are younger than it, which leads to few months.
+SELECT id, workflow_id, status, waiting_for, error_code, parent_step_id
+FROM executions
+WHERE tenant_id = $1 AND parent_execution_id = $2 AND id > $2
+ORDER BY id
+LIMIT $3;
 
 -- name: plan_by_values
 -- Plan the next statements of this transaction for their values: a filter that is absent must cost nothing.
@@ -12,7 +20,7 @@ SELECT set_config('plan_cache_mode', 'force_custom_plan', true);
 -- A page of runs, newest first, without their data. The bounds on id say by time what created_at says, a day wider on
 -- each side, so that months outside are not touched.
 SELECT id, workflow_id, workflow_version, status, waiting_for, trigger_type, error_message, error_code,
-       parent_execution_id, execution_depth, created_at, started_at, completed_at
+       parent_execution_id, execution_depth, retry_of, created_at, started_at, completed_at
 FROM executions
 WHERE tenant_id = $1
   AND ($2::uuid IS NULL OR workflow_id = $2)

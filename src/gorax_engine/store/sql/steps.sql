@@ -29,3 +29,19 @@ WHERE tenant_id = $1 AND execution_id = $2
   AND id < gorax_uuid7_floor(gorax_uuid7_time($2) + interval '1 millisecond')
 ORDER BY coalesce(completed_at, started_at) DESC NULLS LAST, id
 LIMIT $3;
+
+-- name: tree_steps
+-- The latest attempts of a run, without their data, in the order in which they began: scopes before what is in them.
+SELECT id, node_id, node_type, iteration_path, round, retry_count + 1 AS attempt, status,
+       error_code, error_message, started_at, completed_at, duration_ms,
+       coalesce(started_at, completed_at, to_timestamp(0)) AS began_at
+FROM (
+    SELECT s.*, row_number() OVER (PARTITION BY node_id, iteration_path, round ORDER BY retry_count DESC) AS place
+    FROM step_executions s
+    WHERE tenant_id = $1 AND execution_id = $2
+      AND id >= gorax_uuid7_floor(gorax_uuid7_time($2))
+      AND id < gorax_uuid7_floor(gorax_uuid7_time($2) + interval '1 millisecond')
+) latest
+WHERE place = 1
+ORDER BY began_at, id
+LIMIT $3;
