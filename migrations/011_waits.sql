@@ -44,3 +44,23 @@ CREATE INDEX signals_execution ON signals (execution_id);
 SELECT gorax_protect('signals', p_worker => true);
 GRANT SELECT, INSERT, UPDATE, DELETE ON signals TO gorax_worker;
 GRANT SELECT ON signals TO gorax_app, gorax_readonly;
+
+-- What the first iterations of a loop gave, recorded together while it runs: who rebuilds the run reads this instead of
+-- the steps of these iterations.
+CREATE TABLE loop_progress (
+    step_id UUID NOT NULL,                -- of the loop
+    first INTEGER NOT NULL,               -- the index of the first iteration of the row
+    upto INTEGER NOT NULL,                -- that of the first one that is not in it
+    execution_id UUID NOT NULL,
+    tenant_id UUID NOT NULL,
+    prefix TEXT NOT NULL,                 -- what iteration paths of the loop begin with, up to the index
+    round INTEGER NOT NULL,
+    results JSONB NOT NULL,
+    PRIMARY KEY (step_id, first)
+);
+
+CREATE INDEX loop_progress_execution ON loop_progress (execution_id);
+
+SELECT gorax_protect('loop_progress', p_worker => true);
+GRANT SELECT, INSERT, DELETE ON loop_progress TO gorax_worker;
+GRANT SELECT ON loop_progress TO gorax_app, gorax_readonly;

@@ -436,6 +436,27 @@ CREATE TABLE leaderships (
 ) WITH (fillfactor=50, autovacuum_vacuum_scale_factor=0, autovacuum_vacuum_threshold=100);
 GRANT DELETE, INSERT, SELECT, UPDATE ON leaderships TO gorax_worker;
 
+CREATE TABLE loop_progress (
+    step_id uuid NOT NULL,
+    first integer NOT NULL,
+    upto integer NOT NULL,
+    execution_id uuid NOT NULL,
+    tenant_id uuid NOT NULL,
+    prefix text NOT NULL,
+    round integer NOT NULL,
+    results jsonb NOT NULL,
+    CONSTRAINT loop_progress_pkey PRIMARY KEY (step_id, first)
+);
+CREATE INDEX loop_progress_execution ON public.loop_progress USING btree (execution_id);
+ALTER TABLE loop_progress ENABLE ROW LEVEL SECURITY;
+ALTER TABLE loop_progress FORCE ROW LEVEL SECURITY;
+CREATE POLICY owner_access ON loop_progress FOR ALL TO OWNER USING true WITH CHECK true;
+CREATE POLICY tenant_isolation_loop_progress ON loop_progress FOR ALL TO gorax_app, gorax_readonly USING (tenant_id = (NULLIF(current_setting('app.current_tenant_id'::text, true), ''::text))::uuid) WITH CHECK (tenant_id = (NULLIF(current_setting('app.current_tenant_id'::text, true), ''::text))::uuid);
+CREATE POLICY worker_access ON loop_progress FOR ALL TO gorax_worker USING true WITH CHECK true;
+GRANT SELECT ON loop_progress TO gorax_app;
+GRANT SELECT ON loop_progress TO gorax_readonly;
+GRANT DELETE, INSERT, SELECT ON loop_progress TO gorax_worker;
+
 CREATE TABLE marketplace_installations (
     id uuid DEFAULT gen_random_uuid() NOT NULL,
     template_id uuid NOT NULL,

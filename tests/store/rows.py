@@ -47,6 +47,9 @@ def values(tenant: uuid.UUID, user: uuid.UUID, role: uuid.UUID, permission: uuid
         "step_executions": {**run, "node_id": "n", "node_type": "formula"},
         "execution_queue": {**run, "workflow_id": workflow},
         "waits": {**run, "step_id": uuid.uuid4(), "node_id": "n", "kind": "timer", "due_at": EPOCH},
+        "loop_progress": {
+            **run, "step_id": uuid.uuid4(), "first": 0, "upto": 1, "prefix": "l[", "round": 0, "results": "[]",
+        },
         "signals": {**run, "step_id": uuid.uuid4(), "resolution": "{}"},
         "events": {**mine, "name": "e", "expires_at": EPOCH, "delete_after": EPOCH},
         "event_deliveries": {**run, "event_id": uuid.uuid4(), "step_id": uuid.uuid4()},

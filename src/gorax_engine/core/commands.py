@@ -39,6 +39,21 @@ class EndStep(Struct, frozen=True, gc=False):
     at: Instant
 
 
+class FoldLoop(Struct, frozen=True, gc=False):
+    """Record what iterations of a loop gave, so that who rebuilds the run need not look at their steps again.
+
+    `results` are entries of the loop's output, for the iterations from `first` on without a gap; `prefix` is what the
+    paths of its iterations begin with, up to the index.
+    """
+
+    step: StepKey
+    attempt: int
+    first: int
+    results: list[Json]
+    prefix: str
+    round: int
+
+
 class SkipStep(Struct, frozen=True, gc=False):
     """Record that a step never runs: its incoming edges are dead, its `when` is false (`declined`), or it was cut off.
 
@@ -51,7 +66,7 @@ class SkipStep(Struct, frozen=True, gc=False):
 
 
 class CancelStep(Struct, frozen=True, gc=False):
-    """Stop a running or waiting step and record it as failed with code `cancelled`, and with the outcome `walk.recovery.CUT`.
+    """Stop a running or waiting step and record it as failed with code `cancelled` and outcome `walk.recovery.CUT`.
 
     One that has not begun is recorded as skipped instead.
     """
@@ -70,4 +85,4 @@ class EndRun(Struct, frozen=True, gc=False):
     at: Instant
 
 
-Command: TypeAlias = StartStep | OpenStep | EndStep | SkipStep | CancelStep | EndRun
+Command: TypeAlias = StartStep | OpenStep | EndStep | FoldLoop | SkipStep | CancelStep | EndRun

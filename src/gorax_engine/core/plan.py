@@ -18,8 +18,8 @@ from gorax_engine.core.model import (
     StepKey,
     WorkflowSettings,
 )
-from gorax_engine.core.scopes import BreakerPlan, JoinPlan, ScopePlan, TryPlan, compile_scope
-from gorax_engine.core.structure import GraphEdge, GraphNode, Part, Structure, divide, imply, topological_order
+from gorax_engine.core.scopes import JoinPlan, ScopePlan, TryPlan, compile_scope
+from gorax_engine.core.structure import SCOPES, GraphEdge, GraphNode, Part, Structure, divide, imply, topological_order
 from gorax_engine.errors import InvalidDefinition, Problem
 
 ERROR_LABEL = "error"
@@ -188,6 +188,13 @@ class _Compiler:
             if reference.root == "steps" and reference.path and reference.path[0] not in self.steps
         )
 
+        self._reopening = {
+            scope
+            for at, node in enumerate(definition.nodes)
+            if node.type == "retry" or (node.type in SCOPES and node.retry is not None and node.retry.max_attempts > 1)
+            for scope in structure.chain(at)[:-1]
+        }
+
     def _compiled(self, node: Node, spec: NodeSpec) -> tuple[ConfigTemplate, Expression | None]:
         try:
             config = compile_config(node.config, spec.schema, self.steps)
@@ -232,7 +239,9 @@ class _Compiler:
         if spec.kind is NodeKind.WALK:
             parts = self._structure.bodies.get(at, ())
             try:
-                scope = compile_scope(node, parts, self._nodes, self.steps, self._unknown)
+                scope = compile_scope(
+                    node, parts, self._nodes, self.steps, self._unknown, reopens=at in self._reopening
+                )
             except ExpressionSyntaxError as error:
                 raise _unreadable(node, error) from error
         named = {edge.label for edge in out}
@@ -297,6 +306,3 @@ def trigger_of(plan: Plan, named: str | None, trigger_type: str) -> str:
         trigger_type, "manual_trigger"
     )
     return next((node for node in plan.triggers if plan.nodes[node].type == fitting), plan.triggers[0])
-
-
-__all__ = ["ERROR_LABEL", "Body", "BreakerPlan", "Plan", "PlanEdge", "PlanNode", "compile_plan", "trigger_of"]

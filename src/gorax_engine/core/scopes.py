@@ -37,6 +37,8 @@ class LoopPlan:
     """A loop over `source` (read when it opens), or while `condition` holds. `body` is the number of its body.
 
     `as_steps` are names that its body looks up as Gorax's workflows do: `steps.<item_variable>`, `steps._loop`.
+    `folds` says that what iterations gave is recorded together from time to time, so that a rebuilt run need not look
+    at their steps: not for a `while`, which looks back, nor where steps may be run again as a new round.
     """
 
     body: int
@@ -49,6 +51,7 @@ class LoopPlan:
     max_concurrency: int
     stops: bool
     as_steps: frozenset[str]
+    folds: bool
 
     @property
     def bodies(self) -> tuple[int, ...]:
@@ -142,13 +145,22 @@ def loop_locals(config: Mapping[str, Json]) -> dict[str, str]:
 
 
 def compile_scope(
-    node: Node, parts: Sequence[Part], nodes: Sequence[Node], steps: frozenset[str], unknown: frozenset[str]
+    node: Node,
+    parts: Sequence[Part],
+    nodes: Sequence[Node],
+    steps: frozenset[str],
+    unknown: frozenset[str],
+    *,
+    reopens: bool,
 ) -> ScopePlan:
-    """Compile a scope or join; `unknown` are names after `steps.` that are no nodes. Raises ExpressionSyntaxError."""
+    """Compile a scope or join; `unknown` are names after `steps.` that are no nodes.
+
+    `reopens` says whether something in the scope may be run again as a new round. Raises ExpressionSyntaxError.
+    """
     config = node.config
     match node.type:
         case "loop":
-            return _loop(config, parts[0].number, steps, unknown)
+            return _loop(config, parts[0].number, steps, unknown, reopens)
         case "parallel":
             return ParallelPlan(
                 tuple((part.name, part.number) for part in parts),
@@ -169,7 +181,9 @@ def compile_scope(
             return _join(config)
 
 
-def _loop(config: Mapping[str, Json], body: int, steps: frozenset[str], unknown: frozenset[str]) -> LoopPlan:
+def _loop(
+    config: Mapping[str, Json], body: int, steps: frozenset[str], unknown: frozenset[str], reopens: bool
+) -> LoopPlan:
     names = loop_locals(config)
     condition = config.get("while")
     return LoopPlan(
@@ -183,6 +197,7 @@ def _loop(config: Mapping[str, Json], body: int, steps: frozenset[str], unknown:
         max_concurrency=config.get("max_concurrency") or 1,
         stops=config.get("on_error", "stop") == "stop",
         as_steps=frozenset({*names.values(), LOOP_STEP}) & unknown,
+        folds=condition is None and not reopens,
     )
 
 

@@ -146,14 +146,25 @@ def _sequence(scope: int, label: str, listed: Sequence[int], edges: Sequence[Gra
     among = set(listed)
     inner = [(edge.source, edge.target) for edge in edges if edge.source in among and edge.target in among]
     lead, led = {source for source, _ in inner}, {target for _, target in inner}
-    steps = [
-        (first, second)
-        for first, second in pairwise(listed)
-        if first not in lead and second not in led and first != second
-    ]
+    steps: list[tuple[int, int]] = []
+    for first, second in pairwise(listed):
+        if first not in lead and second not in led and not _leads_to(second, first, inner):
+            steps.append((first, second))
+            inner.append((first, second))
     led |= {target for _, target in steps}
     entries = [GraphEdge(scope, node, label, None) for node in dict.fromkeys(listed) if node not in led]
     return [*entries, *(GraphEdge(source, target, None, None) for source, target in steps)]
+
+
+def _leads_to(start: int, end: int, edges: Sequence[tuple[int, int]]) -> bool:
+    """Say whether a way of edges leads from one node to another, or they are the same."""
+    found = {start}
+    grew = any(source == start for source, _ in edges)
+    while grew and end not in found:
+        more = {target for source, target in edges if source in found} - found
+        found |= more
+        grew = bool(more)
+    return end in found
 
 
 @dataclass(slots=True)

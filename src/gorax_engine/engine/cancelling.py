@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, assert_never
 
 import msgspec
 
-from gorax_engine.core.commands import CancelStep, EndRun, EndStep, OpenStep, SkipStep, StartStep
+from gorax_engine.core.commands import CancelStep, EndRun, EndStep, FoldLoop, OpenStep, SkipStep, StartStep
 from gorax_engine.core.events import Event, RunCancelled, RunStarted
 from gorax_engine.core.json_edge import encode
 from gorax_engine.core.plan import trigger_of
@@ -24,22 +24,21 @@ if TYPE_CHECKING:
     from gorax_engine.core.plan import Plan
     from gorax_engine.core.walk import StepRecord
     from gorax_engine.store.queue import Cancellable, StepRow
+    from gorax_engine.store.runs import Recorded
 
 
-def last_records(
-    execution_id: UUID, run: Cancellable, plan: Plan, records: dict[tuple[StepKey, int], StepRecord]
-) -> list[StepRow]:
+def last_records(execution_id: UUID, run: Cancellable, plan: Plan, recorded: Recorded) -> list[StepRow]:
     """Return the last rows of a cancelled run: what ran is failed, what never began is skipped."""
     state = initial(plan, {"trigger": msgspec.json.decode(run.trigger_data or "{}"), "vars": {}}, execution_id.bytes)
     commands: list[Command] = []
     if run.started is not None:
         trigger = trigger_of(plan, run.trigger_node, run.trigger_type)
         started = RunStarted(trigger, msgspec.json.decode(run.trigger_data or "{}"), run.started)
-        commands = recover(plan, state, started, records, _marked(run)).commands
+        commands = recover(plan, state, started, recorded.steps, _marked(run), recorded.folded).commands
     commands += proceed(plan, state, (RunCancelled(run.now, force=True),))
     rows = []
     for command in commands:
-        row = _row(execution_id.int, plan, command, records, run)
+        row = _row(execution_id.int, plan, command, recorded.steps, run)
         if row is not None:
             rows.append(row)
     return rows
@@ -71,7 +70,7 @@ def _row(
             return step_row(execution, node, step, attempt, StepState.COMPLETED, output=encode(output), completed=at)
         case EndStep(step=step, attempt=attempt, error=error, bound=bound, at=at) if error is not None:
             return failed_row(execution, plan.nodes[step.node], step, attempt, error, at, bound=bound)
-        case CancelStep() | EndRun() | StartStep() | OpenStep() | EndStep():
+        case CancelStep() | EndRun() | StartStep() | OpenStep() | EndStep() | FoldLoop():
             return None
         case _:
             assert_never(command)

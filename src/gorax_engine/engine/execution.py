@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, assert_never
 import anyio
 import msgspec
 
-from gorax_engine.core.commands import CancelStep, Command, EndRun, EndStep, OpenStep, SkipStep, StartStep
+from gorax_engine.core.commands import CancelStep, Command, EndRun, EndStep, FoldLoop, OpenStep, SkipStep, StartStep
 from gorax_engine.core.events import (
     Event,
     RunFailed,
@@ -42,7 +42,7 @@ from gorax_engine.core.model import (
 from gorax_engine.core.policies import classify
 from gorax_engine.core.scopes import BreakerPlan
 from gorax_engine.core.states import ExecutionState, StepState
-from gorax_engine.core.walk import StepRecord, proceed, recover
+from gorax_engine.core.walk import proceed, recover
 from gorax_engine.core.walk.recovery import recorded_outcome
 from gorax_engine.engine.attempts import Attempted, Prepared, act_guarded, circuit_open, evaluate, prepare
 from gorax_engine.engine.children import child_outcome
@@ -190,7 +190,8 @@ class Execution:
 
     async def _recover(self) -> None:
         """Rebuild the run from its rows."""
-        records, waits = await self._load()
+        recorded, waits = await self._load()
+        records = recorded.steps
         # A wait for what has ended is over, however it came to be left open: it must not begin the attempt again.
         self._waiting.adopt(
             {key: wait for key, wait in waits.items() if key not in records or records[key].state is StepState.RUNNING}
@@ -199,7 +200,7 @@ class Execution:
         run = self._run
         mark = self._first_mark()
         ends = [mark.event(mark.at)] if mark is not None and mark.at is not None else []
-        rebuilt = recover(self._plan, run.state, run.started(), records, ends)
+        rebuilt = recover(self._plan, run.state, run.started(), records, ends, recorded.folded)
         self._in_doubt = rebuilt.in_doubt.difference(waits)
         run.last = rebuilt.latest
         self._register_deadline()
@@ -238,12 +239,12 @@ class Execution:
 
     async def _load(
         self,
-    ) -> tuple[dict[tuple[StepKey, int], StepRecord], dict[tuple[StepKey, int], runs.OpenWait]]:
+    ) -> tuple[runs.Recorded, dict[tuple[StepKey, int], runs.OpenWait]]:
         """Read what is recorded, however long the database is away; the loss of the lease ends the waiting."""
         session, execution_id = self._engine.session, self.claim.execution_id
         while True:
             try:
-                return await runs.recorded_steps(session, execution_id), await runs.open_waits(session, execution_id)
+                return await runs.recorded(session, execution_id), await runs.open_waits(session, execution_id)
             except Unavailable:
                 await anyio.sleep(RETRY_DELAY)
 
@@ -549,6 +550,8 @@ class Execution:
                     self._said += 1
                     self._recorder.closed(self._plan.nodes[step.node], command)
                     self._tell_breaker(command)
+                case FoldLoop():
+                    self._recorder.folded(command)
                 case CancelStep(step=step, attempt=attempt):
                     ended = self._just_ended() if ended is None else ended
                     if (step, attempt) not in ended and (step, None) not in ended:

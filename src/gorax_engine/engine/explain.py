@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
+from uuid import UUID
+
+from gorax_engine.core.structure import SCOPES
 
 QUARANTINE_CRASHES = 2
 """After so many lost workers a run is a suspect and runs alone; one more fails it."""
@@ -36,6 +39,8 @@ class Blocker(StrEnum):
     SUSPENDED_TENANT = "suspended_tenant"
 
 
+SCOPE_TYPES: Final = SCOPES | {"join"}
+"""Steps of these types are open while others work; they do nothing themselves, but may have timers."""
 VERSION_UNSUPPORTED: Final = "version_unsupported"
 """What a run that this worker can't compile is parked with, in `waiting_for`."""
 
@@ -52,8 +57,30 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Task:
+    """A human task that is open. `assignees` as the task has them."""
+
+    id: UUID
+    title: str
+    assignees: Sequence[Mapping[str, Any]]
+    due_date: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """The run that a step has started and waits for."""
+
+    id: UUID
+    status: str
+    waiting_for: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Wait:
-    """Something that the run waits for; `kind` is that of `waits`. Without `due_at` it waits without end."""
+    """Something that the run waits for, of a kind of the table `waits`; without `due_at` it has no end of its own.
+
+    `task`, `child` and `event` (its name and key) are what it is about, None where that is not there yet.
+    """
 
     node_id: str
     path: str
@@ -61,12 +88,16 @@ class Wait:
     kind: str
     due_at: datetime | None
     created_at: datetime
+    task: Task | None = None
+    child: Child | None = None
+    event: tuple[str, str | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What is known of a run at one moment of the database's clock (`now`).
 
+    `steps` run, `waits` are the first of `wait_count`; `due_at` is when a run that nobody holds goes on by itself.
     `owned`: a worker holds it; then `owner_name` and `owner_age_ms` (since its heartbeat) are None if its row is gone.
     `ready`: it may be claimed. `ahead` counts the tenant's ready runs that come first, `in_flight` those that are held.
     `limit` is the tenant's (None or negative: no limit).
@@ -96,7 +127,20 @@ class Facts:
     limit: int | None
     steps: Sequence[Step] = ()
     waits: Sequence[Wait] = ()
+    wait_count: int = 0
     waiting_for: str | None = None
+    due_at: datetime | None = None
+    paused: bool = False
+
+    @property
+    def at_work(self) -> Sequence[Step]:
+        """The steps that do something themselves."""
+        return [step for step in self.steps if step.node_type not in SCOPE_TYPES]
+
+    @property
+    def scopes(self) -> Sequence[Step]:
+        """The scopes that are open, the innermost (youngest) first."""
+        return [step for step in self.steps if step.node_type in SCOPE_TYPES][::-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +160,8 @@ def explain(facts: Facts) -> Explanation:
         return _ended(facts)
     if facts.ending is not None:
         return _ending(facts)
+    if facts.paused:
+        return _paused(facts)
     if facts.owned:
         return _held(facts)
     if not facts.tenant_active:
@@ -124,7 +170,7 @@ def explain(facts: Facts) -> Explanation:
     if facts.waiting_for == VERSION_UNSUPPORTED and not facts.ready:
         sentence = "No worker that took the run up can run its version: node types of it are not installed there."
         return _answer(facts, Blocker.VERSION_UNSUPPORTED, sentence, None)
-    if facts.waits and not facts.ready:
+    if facts.queued and not facts.ready:
         return _parked(facts)
     return _queued(facts)
 
@@ -147,8 +193,29 @@ def _ending(facts: Facts) -> Explanation:
         sentence = "The run lost too many workers without progress; the next worker to take it up ends it."
         return _answer(facts, Blocker.QUARANTINED, sentence, None, crashes=facts.crashes)
     cause = "it was asked to" if facts.ending == "cancel" else "its deadline has passed"
-    sentence = f"The run is about to end because {cause}; what must still run is running."
-    return _answer(facts, Blocker.CANCELLING, sentence, None, kind=facts.ending, held=facts.owned)
+    left = [_place(step.node_id, step.path) for step in facts.at_work]
+    left += [_place(wait.node_id, wait.path) for wait in facts.waits]
+    if facts.owned and left:
+        rest = f"what must run before is at work: {_some(left)}."
+    elif facts.owned:
+        rest = "what must run before is running."
+    elif left:
+        rest = f"what must run before waits: {_some(left)}."
+    else:
+        rest = "the next free worker does what must be done before."
+    sentence = f"The run is about to end because {cause}; {rest}"
+    details = {"kind": facts.ending, "held": facts.owned, "steps": _steps(facts.at_work), "waits": _waits(facts)}
+    return _answer(facts, Blocker.CANCELLING, sentence, None, **details)
+
+
+def _paused(facts: Facts) -> Explanation:
+    work = facts.at_work
+    if facts.owned and work:
+        places = _some([_place(step.node_id, step.path) for step in work])
+        sentence = f"The run is paused: no further step begins; {places} still runs to its end. Resume it to go on."
+    else:
+        sentence = "The run is paused; resume it to go on, with all that has fallen due meanwhile."
+    return _answer(facts, Blocker.PAUSED, sentence, None, steps=_steps(work), waits=_waits(facts))
 
 
 def _held(facts: Facts) -> Explanation:
@@ -157,57 +224,76 @@ def _held(facts: Facts) -> Explanation:
         sentence = "The worker that held the run is lost; another one takes over as soon as the sweep has freed it."
         details = {"worker": facts.owner_name, "lease_ms": lease, "crashes": facts.crashes}
         return _answer(facts, Blocker.LEASE_LOST, sentence, facts.owner_seen_at, **details)
-    if facts.steps:
-        first = facts.steps[0]
-        more = f" and {len(facts.steps) - 1} more" if len(facts.steps) > 1 else ""
+    work = facts.at_work
+    if work:
+        first = work[0]
+        more = f" and {len(work) - 1} more" if len(work) > 1 else ""
         sentence = (
             f"The step `{_place(first.node_id, first.path)}` ({first.node_type}, attempt {first.attempt}){more} runs."
         )
-        running = [
-            {"node_id": s.node_id, "node_type": s.node_type, "iteration_path": s.path, "attempt": s.attempt}
-            for s in facts.steps
-        ]
-        return _answer(facts, Blocker.RUNNING_STEP, sentence, first.started_at, worker=facts.owner_name, steps=running)
+        details = {"worker": facts.owner_name, "steps": _steps(work)}
+        return _answer(facts, Blocker.RUNNING_STEP, sentence, first.started_at, **details)
     if facts.waits:
         return _parked(facts)
-    sentence = f"The worker {facts.owner_name} works on the run; no step is open at this moment."
+    inside = f"; it is in the {_scope(facts.scopes[0])}" if facts.scopes else ""
+    sentence = f"The worker {facts.owner_name} works on the run; no step is at work at this moment{inside}."
     return _answer(facts, Blocker.NONE, sentence, facts.started_at, worker=facts.owner_name)
 
 
 def _parked(facts: Facts) -> Explanation:
-    oldest = facts.waits[0]
-    place = _place(oldest.node_id, oldest.path)
-    due = None if oldest.due_at is None else _text(oldest.due_at)
-    waits = [
-        {
-            "node_id": w.node_id,
-            "iteration_path": w.path,
-            "kind": w.kind,
-            "attempt": w.attempt,
-            "due_at": None if w.due_at is None else _text(w.due_at),
-        }
-        for w in facts.waits
-    ]
-    blocker, sentence = _waiting(oldest.kind, place, oldest.attempt, due)
-    return _answer(facts, blocker, sentence, oldest.created_at, waits=waits)
+    if not facts.waits:
+        return _scope_waits(facts)
+    first = facts.waits[0]
+    blocker, sentence = _of_wait(first)
+    others = max(facts.wait_count, len(facts.waits)) - 1
+    if others:
+        sentence += f" It waits for {others} other{'s' if others > 1 else ''}, too; see the details."
+    return _answer(facts, blocker, sentence, first.created_at, waits=_waits(facts))
 
 
-def _waiting(kind: str, place: str, attempt: int, due: str | None) -> tuple[Blocker, str]:
-    """Say what a wait of this kind is for."""
-    until = "" if due is None else f", at most until {due}"
-    match kind:
+def _of_wait(wait: Wait) -> tuple[Blocker, str]:
+    """Return what one wait is, in a sentence."""
+    place = _place(wait.node_id, wait.path)
+    until = "" if wait.due_at is None else f", at most until {_text(wait.due_at)}"
+    match wait.kind:
         case "retry_backoff":
-            return Blocker.RETRY_BACKOFF, f"Attempt {attempt} of the step `{place}` is due at {due}."
-        case "human_task":
-            return Blocker.HUMAN_TASK, f"The step `{place}` waits for people to decide its task{until}."
-        case "in_doubt":
-            return Blocker.HUMAN_TASK, f"Whether the step `{place}` has happened is for an admin to say{until}."
-        case "event":
-            return Blocker.EVENT, f"The step `{place}` waits for an event{until}."
+            return Blocker.RETRY_BACKOFF, f"Attempt {wait.attempt} of the step `{place}` is due at {_due(wait)}."
+        case "human_task" | "in_doubt":
+            task = wait.task
+            if task is None:
+                return Blocker.HUMAN_TASK, f"The step `{place}` waits for people{until}."
+            who = ", ".join(_assignee(each) for each in task.assignees) or "nobody"
+            due = "" if task.due_date is None else f"; it is due at {_text(task.due_date)}"
+            sentence = f'The step `{place}` waits for a decision on the task "{task.title}" by {who}{due}{until}.'
+            return Blocker.HUMAN_TASK, sentence
         case "sub_workflow":
-            return Blocker.SUB_WORKFLOW, f"The step `{place}` waits for the end of another run{until}."
+            if wait.child is None:
+                return Blocker.SUB_WORKFLOW, f"The step `{place}` waits for the run that it is starting{until}."
+            state = wait.child.status
+            if wait.child.waiting_for:
+                state += f", waiting for {wait.child.waiting_for}"
+            sentence = f"The step `{place}` waits for the end of the run {wait.child.id}, which is {state}{until}."
+            return Blocker.SUB_WORKFLOW, sentence
+        case "event":
+            name, key = wait.event or ("", None)
+            with_key = "" if key is None else f" with the key `{key}`"
+            return Blocker.EVENT, f"The step `{place}` waits for an event `{name}`{with_key}{until}."
+        case "timeout":
+            return Blocker.TIMER, f"The step `{place}` waits{until}."
         case _:
-            return Blocker.TIMER, f"The step `{place}` waits until {due}."
+            return Blocker.TIMER, f"The step `{place}` waits until {_due(wait)}."
+
+
+def _scope_waits(facts: Facts) -> Explanation:
+    """No step waits: it is a scope's own timer, or nothing at all."""
+    blocker = Blocker.RETRY_BACKOFF if facts.waiting_for == Blocker.RETRY_BACKOFF else Blocker.TIMER
+    if facts.due_at is None:
+        return _answer(facts, Blocker.NONE, "The run waits for what happens next.", None, waiting_for=facts.waiting_for)
+    what = "next attempt" if blocker is Blocker.RETRY_BACKOFF else "timer"
+    scopes = [scope for scope in facts.scopes if blocker is Blocker.TIMER or scope.node_type != "join"]
+    of = f" of the {_scope(scopes[0])}" if scopes else " of a scope"
+    sentence = f"The {what}{of} is due at {_text(facts.due_at)}."
+    return _answer(facts, blocker, sentence, None, due_at=_text(facts.due_at), scopes=_steps(scopes))
 
 
 def _queued(facts: Facts) -> Explanation:
@@ -236,8 +322,53 @@ def _answer(facts: Facts, blocker: Blocker, sentence: str, since: datetime | Non
     return Explanation(facts.status, blocker, sentence, since, details)
 
 
+def _steps(steps: Sequence[Step]) -> list[dict[str, Any]]:
+    return [
+        {"node_id": s.node_id, "node_type": s.node_type, "iteration_path": s.path, "attempt": s.attempt} for s in steps
+    ]
+
+
+def _waits(facts: Facts) -> list[dict[str, Any]]:
+    return [_wait(wait) for wait in facts.waits]
+
+
+def _wait(wait: Wait) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "node_id": wait.node_id,
+        "iteration_path": wait.path,
+        "kind": wait.kind,
+        "attempt": wait.attempt,
+        "due_at": None if wait.due_at is None else _text(wait.due_at),
+    }
+    if (task := wait.task) is not None:
+        due = None if task.due_date is None else _text(task.due_date)
+        shown["task"] = {"id": str(task.id), "title": task.title, "assignees": list(task.assignees), "due_date": due}
+    if (child := wait.child) is not None:
+        shown["child"] = {"id": str(child.id), "status": child.status, "waiting_for": child.waiting_for}
+    if wait.event is not None:
+        shown["event"] = {"name": wait.event[0], "correlation_key": wait.event[1]}
+    return shown
+
+
+def _assignee(given: Mapping[str, Any]) -> str:
+    return f"the {given.get('type') or 'user'} {given.get('name') or given.get('id')}"
+
+
+def _scope(step: Step) -> str:
+    return f"{step.node_type} `{_place(step.node_id, step.path)}`"
+
+
+def _some(places: Sequence[str]) -> str:
+    shown = ", ".join(f"`{place}`" for place in places[:3])
+    return f"{shown} and {len(places) - 3} more" if len(places) > 3 else shown
+
+
 def _place(node_id: str, path: str) -> str:
     return f"{path}.{node_id}" if path else node_id
+
+
+def _due(wait: Wait) -> str:
+    return "an unknown time" if wait.due_at is None else _text(wait.due_at)
 
 
 def _text(at: datetime) -> str:

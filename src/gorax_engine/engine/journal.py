@@ -104,6 +104,7 @@ class FollowUp:
     children: list[ChildStart] = field(default_factory=list)
     cancels: list[OpenWait] = field(default_factory=list)
     resolved: list[UUID] = field(default_factory=list)
+    folds: list[Json] = field(default_factory=list)
     tells: list[Tell] = field(default_factory=list)
     mark: Instant | None = None
 
@@ -394,6 +395,7 @@ def _follow_up(entries: Sequence[Entry]) -> str | None:
     if not found:
         return None
     more: dict[str, list[Json]] = {
+        "folds": [fold for _, follow in found for fold in follow.folds],
         "tasks": [task for _, follow in found for task in follow.tasks],
         "children": [
             {

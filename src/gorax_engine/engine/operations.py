@@ -76,8 +76,8 @@ class Operations:
                 if plan is None:
                     await queue.close_running_steps(connection, execution_id)
                 else:
-                    records = await runs.recorded_steps(connection, execution_id)
-                    steps = last_records(execution_id, locked, plan, records)
+                    recorded = await runs.recorded(connection, execution_id)
+                    steps = last_records(execution_id, locked, plan, recorded)
                     await queue.record_steps(connection, tenant_id, execution_id, steps)
                 children = (await queue.relatives(connection, execution_id)).children
                 end = queue.EndRow(

@@ -6,6 +6,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
+from msgspec import Raw
+
 from gorax_engine.core.json_edge import Unencodable, encode
 from gorax_engine.core.model import StepError
 from gorax_engine.core.policies import step_error_json
@@ -17,7 +19,7 @@ from gorax_engine.store.queue import EndRow, OutboxRow, StepRow, WaitRow
 from gorax_engine.telemetry import StepFinished
 
 if TYPE_CHECKING:
-    from gorax_engine.core.commands import EndRun, EndStep, OpenStep
+    from gorax_engine.core.commands import EndRun, EndStep, FoldLoop, OpenStep
     from gorax_engine.core.model import Instant, Json, StepKey
     from gorax_engine.core.plan import Plan, PlanNode
     from gorax_engine.engine.journal import ChildStart, Owner
@@ -173,6 +175,24 @@ class Recorder:
     def open_task(self, task: Json) -> None:
         """People are to be asked."""
         self._journal.entry(self._owner).follow_up.tasks.append(task)
+
+    def folded(self, command: FoldLoop) -> None:
+        """What iterations of a loop gave is recorded together."""
+        self.waited = True
+        fold: dict[str, Json] = {
+            "run": str(self._claim.execution_id),
+            "tenant": str(self._claim.tenant_id),
+            "step": str(self.step_id(command.step, command.attempt)),
+            "first": command.first,
+            "upto": command.first + len(command.results),
+            "prefix": command.prefix,
+            "round": command.round,
+        }
+        try:
+            fold["results"] = Raw(encode_bounded(command.results).encode())
+        except Unencodable:
+            return  # who rebuilds the run looks at the steps
+        self._journal.entry(self._owner).follow_up.folds.append(fold)
 
     def start_child(self, child: ChildStart) -> None:
         """A child is to be started."""

@@ -5,6 +5,7 @@ The rows are returned as they are; `engine.explain` makes sense of them.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
@@ -20,20 +21,22 @@ _SQL: Final = load("explain")
 
 @dataclass(frozen=True, slots=True)
 class ExplainRows:
-    """The run with its queue row and owner, its running steps, and what it waits for."""
+    """The run with its queue row and owner, its running steps, and the first of what it waits for."""
 
     run: Row
     steps: list[Row]
     waits: list[Row]
+    wait_count: int
 
 
-async def collect(connection: Connection, tenant_id: UUID, execution_id: UUID) -> ExplainRows | None:
-    """Return what is known of a run; None if the tenant has no such run."""
+async def collect(
+    connection: Connection, tenant_id: UUID, execution_id: UUID, scope_types: Collection[str]
+) -> ExplainRows | None:
+    """Return what is known of a run, steps of `scope_types` after others; None if the tenant has no such run."""
     run = as_row(await connection.fetchrow(_SQL.facts, tenant_id, execution_id))
     if run is None:
         return None
-    return ExplainRows(
-        run,
-        as_rows(await connection.fetch(_SQL.running_steps, tenant_id, execution_id)),
-        as_rows(await connection.fetch(_SQL.open_waits, tenant_id, execution_id)),
-    )
+    steps = as_rows(await connection.fetch(_SQL.running_steps, tenant_id, execution_id, list(scope_types)))
+    waits = as_rows(await connection.fetch(_SQL.open_waits, tenant_id, execution_id))
+    count = await connection.fetchval(_SQL.count_waits, tenant_id, execution_id) if waits else 0
+    return ExplainRows(run, steps, waits, count)

@@ -42,10 +42,30 @@ def _decode(text: str | None) -> Json:
     return None if text is None else msgspec.json.decode(text)
 
 
-async def recorded_steps(session: Fetcher, execution_id: UUID) -> dict[tuple[StepKey, int], StepRecord]:
-    """Return every recorded attempt of a run, by step and attempt."""
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What is recorded of a run: attempts by step and attempt, and what loops have folded, by the loops' attempts."""
+
+    steps: dict[tuple[StepKey, int], StepRecord]
+    folded: dict[tuple[StepKey, int], list[Json]]
+
+
+async def recorded(session: Fetcher, execution_id: UUID) -> Recorded:
+    """Return what is needed to rebuild a run: no steps of iterations that are folded."""
+    steps = await recorded_steps(session, execution_id, whole=False)
+    folded: dict[tuple[StepKey, int], list[Json]] = {}
+    for row in await session.fetch(_SQL.folded, execution_id):
+        key = StepKey(row["node_id"], row["iteration_path"], row["round"]), row["retry_count"] + 1
+        folded.setdefault(key, []).extend(_decode(row["results"]))
+    return Recorded(steps, folded)
+
+
+async def recorded_steps(
+    session: Fetcher, execution_id: UUID, *, whole: bool = True
+) -> dict[tuple[StepKey, int], StepRecord]:
+    """Return the recorded attempts of a run, by step and attempt; those of folded iterations only with `whole`."""
     records: dict[tuple[StepKey, int], StepRecord] = {}
-    for row in await session.fetch(_SQL.recorded_steps, execution_id):
+    for row in await session.fetch(_SQL.recorded_steps, execution_id, whole):
         state = StepState(row["status"])
         output = _decode(row["output_data"])
         records[StepKey(row["node_id"], row["iteration_path"], row["round"]), row["retry_count"] + 1] = StepRecord(

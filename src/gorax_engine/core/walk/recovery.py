@@ -65,11 +65,14 @@ def recover(
     started: RunStarted,
     records: Mapping[tuple[StepKey, int], StepRecord],
     ends: Iterable[Event] = (),
+    folded: Mapping[tuple[StepKey, int], list[Json]] | None = None,
 ) -> Recovered:
     """Tell `state`, which is new, what is recorded; exactly the commands that the records don't answer remain.
 
-    `ends` are events from without that were told before, at their times.
+    `ends` are events from without that were told before, at their times. `folded` is what is recorded together of the
+    first iterations of loops, by the loops' attempts; the records of their steps are not needed then.
     """
+    state.folded.update(folded or {})
     told = [started, *events_of(plan, records, ends)]
     latest = max([told[-1].at, *(record.at for record in records.values())])
     # What a timer did is recorded without an event: the timers of that time have fired.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Final, assert_never
 
-from gorax_engine.core.commands import EndStep, OpenStep
+from gorax_engine.core.commands import EndStep, FoldLoop, OpenStep
 from gorax_engine.core.expressions import ExpressionError
 from gorax_engine.core.model import SECOND, StepError
 from gorax_engine.core.policies import catches_error, retry_delay, should_retry
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from gorax_engine.core.model import Json
     from gorax_engine.core.plan import PlanNode
     from gorax_engine.core.walk.advance import Walk
+
+FOLD: Final = 200
+"""How many iterations are recorded together."""
 
 
 def begin(walk: Walk, frame: Frame, node: PlanNode) -> None:
@@ -165,6 +168,9 @@ def _begin_loop(walk: Walk, run: LoopRun, plan: LoopPlan, config: Mapping[str, J
             )
             fail_scope(walk, run, StepError("max_iterations", message))
             return
+    folded = walk.state.folded.pop((run.frame.key(run.node), run.attempt), ())
+    run.results = dict(enumerate(folded))
+    run.next = run.judged = run.whole = run.folded = len(folded)
     _more_iterations(walk, run, plan)
 
 
@@ -235,7 +241,7 @@ def _names(run: LoopRun, plan: LoopPlan, index: int) -> dict[str, Json]:
 def _begin_iteration(walk: Walk, run: LoopRun, plan: LoopPlan) -> None:
     frame, index = run.frame, run.next
     run.next += 1
-    path = f"{frame.path}.{run.node.id}[{index}]" if frame.path else f"{run.node.id}[{index}]"
+    path = f"{_prefix(run)}{index}]"
     names, outputs = _names(run, plan, index), frame.outputs
     if plan.as_steps:
         loop = {**names["loop"], "total_items": names["loop"]["total"]}
@@ -262,7 +268,27 @@ def _iteration_ended(walk: Walk, run: LoopRun, plan: LoopPlan, child: Frame, res
     if plan.breaks:
         run.waiting[index] = child
         _judge_breaks(walk, run, plan)
+    if plan.folds and run.result is None:
+        _fold(walk, run, plan)
     _more_iterations(walk, run, plan)
+
+
+def _fold(walk: Walk, run: LoopRun, plan: LoopPlan) -> None:
+    """Record what the first iterations gave, once enough of them have ended without a gap."""
+    while run.whole in run.results and (not plan.breaks or run.whole < run.judged):
+        run.whole += 1
+    if run.whole - run.folded >= FOLD:
+        frame = run.frame
+        results = [run.results[index] for index in range(run.folded, run.whole)]
+        prefix = _prefix(run)
+        walk.commands.append(FoldLoop(frame.key(run.node), run.attempt, run.folded, results, prefix, run.round))
+        run.folded = run.whole
+
+
+def _prefix(run: ScopeRun) -> str:
+    """Return what the paths of a loop's iterations begin with."""
+    frame = run.frame
+    return f"{frame.path}.{run.node.id}[" if frame.path else f"{run.node.id}["
 
 
 def _judge_breaks(walk: Walk, run: LoopRun, plan: LoopPlan) -> None:

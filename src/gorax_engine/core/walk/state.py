@@ -160,6 +160,8 @@ class ScopeRun:
 class LoopRun(ScopeRun):
     """`items` (None for a while loop) with their `keys`; `results` by index.
 
+    The first `whole` iterations have ended, the first `folded` of them are recorded together.
+
     `next` is the next iteration to begin; `over`: none begins any more. `waiting` are ended frames whose break
     conditions are still to be judged, `judged` how many have been. `last` is the iteration that a `while` looks back
     to.
@@ -171,6 +173,8 @@ class LoopRun(ScopeRun):
     judged: int = 0
     over: bool = False
     results: dict[int, Json] = field(default_factory=dict)
+    whole: int = 0
+    folded: int = 0
     waiting: dict[int, Frame] = field(default_factory=dict)
     last: Frame | None = None
 
@@ -227,11 +231,13 @@ class WalkState:
     frames: the open ones, by body, path and round.   running: how many steps are at work.
     ready: those that wait for a place.   timers: a heap of (due, number, timer).
     rounds: (scope, path) -> the last round that it used there.
+    folded: attempts of loops -> what is recorded of their first iterations, until they open.
     roots: all expression roots at the top; but for `steps` they are frozen at the start.   at: when the last event was.
     """
 
     __slots__ = (
         "at",
+        "folded",
         "forced",
         "frames",
         "ready",
@@ -258,6 +264,7 @@ class WalkState:
         self.seed = seed
         self.at: Instant = 0
         self.forced = False
+        self.folded: dict[tuple[StepKey, int], list[Json]] = {}
 
     @property
     def outputs(self) -> Mapping[str, Json]:

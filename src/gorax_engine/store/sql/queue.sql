@@ -49,13 +49,27 @@ SELECT stale, not_parked, children FROM gorax_flush(
 SELECT timers, deadlines, rescued, quarantined, lost_workers, suspects, next_due_us FROM gorax_sweep($1);
 
 -- name: recorded_steps
--- Every attempt that is recorded of a run, for rebuilding it. Times are microseconds since the epoch.
+-- The attempts that are recorded of a run, for rebuilding it; those of iterations that their loop has folded only if $2.
+-- Times are microseconds since the epoch.
+WITH folded AS MATERIALIZED (
+    SELECT p.prefix, p.round, max(p.upto) AS upto FROM loop_progress p WHERE p.execution_id = $1 GROUP BY 1, 2
+)
 SELECT node_id, iteration_path, round, retry_count, status, output_data::text AS output_data, outcome, error_message,
        error_code, (extract(epoch FROM started_at) * 1000000)::bigint AS started_us,
        (extract(epoch FROM completed_at) * 1000000)::bigint AS completed_us
-FROM step_executions WHERE execution_id = $1 AND id >= gorax_uuid7_floor(gorax_uuid7_time($1))
+FROM step_executions s WHERE execution_id = $1 AND id >= gorax_uuid7_floor(gorax_uuid7_time($1))
  AND id < gorax_uuid7_floor(gorax_uuid7_time($1) + interval '1 millisecond')
+ AND ($2 OR iteration_path = '' OR NOT EXISTS (
+    SELECT FROM folded f
+     WHERE f.round = s.round AND starts_with(s.iteration_path, f.prefix)
+       AND split_part(substr(s.iteration_path, length(f.prefix) + 1), ']', 1)::integer < f.upto))
 ORDER BY retry_count;
+
+-- name: folded
+-- What loops of a run have recorded of their first iterations, in order.
+SELECT s.node_id, s.iteration_path, s.round, s.retry_count, p.results::text AS results
+FROM loop_progress p JOIN step_executions s ON s.id = p.step_id
+WHERE p.execution_id = $1 ORDER BY p.step_id, p.first;
 
 -- name: open_waits
 -- What a run waits for.

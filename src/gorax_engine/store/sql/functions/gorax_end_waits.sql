@@ -1,4 +1,5 @@
--- Closes all that runs which have ended still wait for: their waits, what came for them, and their human tasks.
+-- Closes all that runs which have ended still wait for: their waits, what came for them, their
+-- human tasks, and what their loops have folded.
 -- The caller holds the locks of the queue rows.
 CREATE OR REPLACE FUNCTION gorax_end_waits(p_runs uuid[]) RETURNS void
 LANGUAGE plpgsql
@@ -14,5 +15,6 @@ BEGIN
         PERFORM gorax_close_tasks(v_tasks);
     END IF;
     DELETE FROM signals s WHERE s.execution_id = ANY (p_runs);
+    DELETE FROM loop_progress l WHERE l.execution_id = ANY (p_runs);
 END
 $function$;

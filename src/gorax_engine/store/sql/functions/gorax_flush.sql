@@ -11,6 +11,7 @@
 -- the same rows; an ended or parked execution of it comes back as stale. Times are microseconds since the epoch.
 --
 -- p_more is what few flushes have, an object of lists, or NULL:
+--   folds      what iterations of loops gave, recorded together: {run, tenant, step, first, upto, prefix, round, results}
 --   tasks      human tasks to open, see gorax_open_tasks
 --   children   runs to start for steps that are among the waits: {step, run, tenant, workflow (id or name), input, depth,
 --              started_by, is_sync}; p_room of them may be claimed for the worker at once

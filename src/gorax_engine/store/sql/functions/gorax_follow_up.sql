@@ -17,6 +17,13 @@ BEGIN
         DELETE FROM signals s
          WHERE s.step_id IN (SELECT x::uuid FROM jsonb_array_elements_text(p_more -> 'resolved') AS r (x));
     END IF;
+    IF p_more ? 'folds' THEN
+        INSERT INTO loop_progress (step_id, first, upto, execution_id, tenant_id, prefix, round, results)
+        SELECT (f.x ->> 'step')::uuid, (f.x ->> 'first')::integer, (f.x ->> 'upto')::integer, (f.x ->> 'run')::uuid,
+               (f.x ->> 'tenant')::uuid, f.x ->> 'prefix', (f.x ->> 'round')::integer, f.x -> 'results'
+          FROM jsonb_array_elements(p_more -> 'folds') AS f (x)
+        ON CONFLICT DO NOTHING;
+    END IF;
     IF p_more ? 'tasks' THEN
         PERFORM gorax_open_tasks(p_more -> 'tasks');
     END IF;
