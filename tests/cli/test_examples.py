@@ -45,4 +45,5 @@ def test_examples_call_the_server_they_run_on_and_each_other() -> None:
 
 
 def test_every_file_among_the_examples_is_one() -> None:
-    assert {path.name for path in examples_directory().iterdir()} == {workflow.path.name for workflow in EXAMPLES}
+    names = {path.name for path in examples_directory().iterdir()}
+    assert {name for name in names if ".test." not in name} == {workflow.path.name for workflow in EXAMPLES}

@@ -12,6 +12,8 @@ from gorax_engine.cli.workflow_files import WorkflowFile, check_workflows, parse
 if TYPE_CHECKING:
     from gorax_engine.cli.client import Client
 
+TESTS: Final = ".test"
+"""Before the ending of files that hold cases of a workflow, not workflows."""
 _PACKAGE: Final = Path(__file__).resolve().parent.parent
 
 
@@ -25,6 +27,8 @@ def read_examples(server: str) -> list[WorkflowFile]:
     """Read the examples; they call the server itself, so its address replaces the default one in them."""
     workflows: list[WorkflowFile] = []
     for path in sorted(examples_directory().iterdir()):
+        if path.stem.endswith(TESTS):
+            continue
         text = path.read_text(encoding="utf-8").replace(DEFAULT_SERVER, server)
         workflows += check_workflows(path, parse(path, text))
     return workflows

@@ -9,7 +9,7 @@ import click
 
 from gorax_engine.cli import exits
 from gorax_engine.cli.output import print_error, print_json, print_object, print_table, printable, problem_line
-from gorax_engine.cli.session import Group, Session, pass_session
+from gorax_engine.cli.session import Entry, Group, Session, pass_session
 from gorax_engine.errors import InvalidDefinition, Problem
 
 if TYPE_CHECKING:
@@ -26,9 +26,10 @@ FILES = click.argument(
     type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path),
     metavar="FILE...",
 )
+ENTRIES: Final = {"test": Entry("gorax_engine.cli.workflow_test", "Run the cases of test files, without a server.")}
 
 
-@click.group(cls=Group, name="workflow")
+@click.group(cls=Group, name="workflow", entries=ENTRIES)
 def command() -> None:
     """Workflows: what is stored, and bringing files there and back. A FILE is JSON or YAML, `-` standard input."""
 

@@ -84,7 +84,7 @@ def read_all(paths: Sequence[Path]) -> list[WorkflowFile]:
 
 def read_workflows(path: Path) -> list[WorkflowFile]:
     """Read all workflows of a file; `-` is standard input. Raises BadFile with every fault and its pointer."""
-    return check_workflows(path, parse(path, _read(path)))
+    return check_workflows(path, parse(path, read_text(path)))
 
 
 def write_workflows(workflows: Sequence[WorkflowFile], *, as_json: bool) -> str:
@@ -141,7 +141,8 @@ def parse(path: Path, text: str) -> Json:
         raise BadFile(f"{path} is nested too deeply.") from error
 
 
-def _read(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Read a file of at most `MAX_BYTES`; `-` is standard input. Raises BadFile."""
     try:
         if path == STDIN:
             raw = sys.stdin.buffer.read(MAX_BYTES + 1)

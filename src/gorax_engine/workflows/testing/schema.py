@@ -3,9 +3,15 @@
 from collections.abc import Mapping
 from typing import Final
 
-from gorax_engine.core.model import Json
+from gorax_engine.core.durations import LONGEST
+from gorax_engine.core.model import SECOND, Json
 
-_DURATION: Final = {"type": ["string", "number"], "format": "gorax-duration", "minimum": 0}
+_DURATION: Final = {
+    "type": ["string", "number"],
+    "format": "gorax-duration",
+    "minimum": 0,
+    "maximum": LONGEST // SECOND,
+}
 _TEXT: Final = {"type": "string", "minLength": 1}
 _OBJECT: Final = {"type": "object"}
 _STATUSES: Final = ("completed", "failed", "cancelled")
@@ -40,8 +46,11 @@ _ANSWER: Final = _closed(
         "steps": _OBJECT,
     }
 )
-_ANSWERS: Final = {"if": {"type": "array"}, "then": {"type": "array", "items": {"$ref": "#/$defs/answer"}, "minItems": 1},
-                   "else": {"$ref": "#/$defs/answer"}}  # fmt: skip
+_ANSWERS: Final = {
+    "if": {"type": "array"},
+    "then": {"type": "array", "items": {"$ref": "#/$defs/answer"}, "minItems": 1},
+    "else": {"$ref": "#/$defs/answer"},
+}
 _MOCK: Final = {
     "if": {"type": "object", "required": ["by_path"]},
     "then": _closed({"by_path": {"type": "object", "minProperties": 1, "additionalProperties": _ANSWERS}}),
@@ -77,6 +86,17 @@ _EXPECT: Final = _closed(
         },
     }
 )
+_WORKFLOW: Final = {
+    "type": ["string", "object"],
+    "x-gorax-message": "`workflow` is the name of a file, {file, name}, or the workflow itself: {definition: ...}.",
+    "if": {"type": "object", "required": ["definition"]},
+    "then": _closed({"definition": _OBJECT, "settings": _OBJECT, "name": _TEXT, "description": _TEXT}),
+    "else": {
+        "if": {"type": "object"},
+        "then": _closed({"file": _TEXT, "name": _TEXT}, required=["file"]),
+        "else": _TEXT,
+    },
+}
 _GIVEN: Final = {
     "trigger": _OBJECT,
     "trigger_type": _TEXT,
@@ -90,10 +110,7 @@ _GIVEN: Final = {
 SCHEMA: Final[Mapping[str, Json]] = {
     **_closed(
         {
-            "workflow": {
-                "type": ["string", "object"],
-                "x-gorax-message": "`workflow` is a file, {file, name}, or a workflow itself: {definition: ...}.",
-            },
+            "workflow": _WORKFLOW,
             "description": {"type": "string"},
             "defaults": _closed(_GIVEN),
             "cases": {
