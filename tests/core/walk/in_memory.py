@@ -152,6 +152,8 @@ class InMemory:
                 told.steps[place(step)] = "cancelled" if begun else "skipped"
             case EndRun(status=status, output=output, error=error):
                 told.status, told.output, told.error = status, output, error
+            case _:
+                pass  # what only helps to rebuild a run
 
     def _breaker(self, plan: BreakerPlan) -> Breaker:
         return self.breakers.setdefault(plan.name, Breaker(plan.policy))
