@@ -306,6 +306,47 @@ async def test_explain_a_parked_run(api: Api, acme: TenantHandle, kind: str) -> 
     assert (found["blocker"], found["details"]["waits"][0]["node_id"]) == (kind, "pause")
 
 
+async def test_explain_what_is_waited_for(api: Api, acme: TenantHandle) -> None:
+    owner = await worker(api)
+    execution = await run(api, acme, status="running", started_at=datetime.now(UTC))
+    child = await run(api, acme, status="running", waiting_for="event", parent_execution_id=execution)
+    await queue(api, acme, execution, owner=owner, ready_at=datetime.now(UTC))
+    for node, kind, event in (("ask", "human_task", None), ("hear", "event", "paid"), ("sub", "sub_workflow", None)):
+        await step(api, acme, execution, node, status="running", node_type=kind)
+        await api.owner.execute(
+            "INSERT INTO waits (step_id, tenant_id, execution_id, node_id, kind, event_name, child_id) "
+            "SELECT id, $1, $2, node_id, $4, $5, $6 FROM step_executions WHERE execution_id = $2 AND node_id = $3",
+            acme.id, execution, node, kind, event, child if kind == "sub_workflow" else None,
+        )  # fmt: skip
+    await api.owner.execute(
+        "INSERT INTO human_tasks (tenant_id, execution_id, step_id, task_type, title, assignees) "
+        "SELECT $1, $2, id::text, 'approval', 'Pay?', '[{\"type\": \"role\", \"name\": \"boss\"}]' "
+        "FROM step_executions WHERE execution_id = $2 AND node_id = 'ask'",
+        acme.id, execution,
+    )  # fmt: skip
+    found = await explain(acme, execution)
+    assert found["blocker"] == "human_task"
+    assert found["sentence"].startswith('The step `ask` waits for a decision on the task "Pay?" by the role boss.')
+    ask, hear, sub = found["details"]["waits"]
+    assert ask["task"]["assignees"] == [{"type": "role", "name": "boss"}]
+    assert hear["event"] == {"name": "paid", "correlation_key": None}
+    assert sub["child"] == {"id": str(child), "status": "running", "waiting_for": "event"}
+    await step(api, acme, execution, "call", status="running")
+    assert (await explain(acme, execution))["blocker"] == "running_step"
+    await api.owner.execute("UPDATE execution_queue SET paused = true")
+    paused = await explain(acme, execution)
+    assert (paused["blocker"], paused["details"]["steps"][0]["node_id"]) == ("paused", "call")
+
+
+async def test_explain_a_scope_s_own_timer(api: Api, acme: TenantHandle) -> None:
+    execution = await run(api, acme, status="running", waiting_for="retry_backoff")
+    await step(api, acme, execution, "again", status="running", node_type="retry")
+    await queue(api, acme, execution, due_at=datetime.now(UTC) + timedelta(hours=1))
+    found = await explain(acme, execution)
+    assert found["blocker"] == "retry_backoff"
+    assert "retry `again`" in found["sentence"]
+
+
 async def test_explain_while_suspended(api: Api, acme: TenantHandle) -> None:
     execution = await run(api, acme)
     await queue(api, acme, execution, ready_at=datetime.now(UTC))

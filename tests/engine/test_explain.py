@@ -1,22 +1,30 @@
-"""Explain as a function: every blocker of this release, which one wins, and that it always has an answer."""
+"""Explain as a function: every blocker, which one wins, what is said of it, and that there is always an answer."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gorax_engine.engine.explain import Blocker, Facts, Step, Wait, explain
+from gorax_engine.engine.explain import Blocker, Child, Facts, Step, Task, Wait, explain
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 STEP = Step("call", "http_request", "items[1]", 2, NOW)
 TIMER = Wait("pause", "", 1, "timer", NOW + timedelta(hours=1), NOW)
 BACKOFF = replace(TIMER, kind="retry_backoff", attempt=3)
+ID = UUID(int=7)
+LATER = NOW + timedelta(hours=2)
 TASK = replace(TIMER, kind="human_task", due_at=None)
+ASKED = replace(TASK, task=Task(ID, "Ok?", [{"type": "role", "name": "hr"}], due_date=LATER))
+CHILD = replace(TIMER, kind="sub_workflow", due_at=None, child=Child(ID, "running", "timer"))
+EVENT = replace(TIMER, kind="event", event=("order.paid", "A-17"))
+LOOP = Step("each", "loop", "", 1, NOW)
+RETRY = Step("again", "retry", "each[3]", 1, NOW)
 
 QUEUED = Facts(
     status="running", now=NOW, created_at=NOW, started_at=NOW, completed_at=None, error_code=None, error_message=None,
@@ -44,6 +52,21 @@ PARKED = replace(QUEUED, ready=False, ready_at=None, waits=(TIMER,))
         (PARKED, Blocker.TIMER),
         (replace(PARKED, waits=(), waiting_for="version_unsupported"), Blocker.VERSION_UNSUPPORTED),
         (replace(PARKED, waits=(BACKOFF, TIMER)), Blocker.RETRY_BACKOFF),
+        (replace(HELD, ending="cancel", paused=True), Blocker.CANCELLING),
+        (replace(QUEUED, paused=True), Blocker.PAUSED),
+        (replace(QUEUED, status="completed", paused=True), Blocker.NONE),
+        (replace(HELD, paused=True, steps=(STEP,)), Blocker.PAUSED),
+        (replace(PARKED, paused=True, tenant_active=False), Blocker.PAUSED),
+        (replace(HELD, steps=(LOOP, RETRY)), Blocker.NONE),
+        (replace(HELD, steps=(STEP, LOOP), waits=(TIMER,)), Blocker.RUNNING_STEP),
+        (replace(HELD, steps=(LOOP,), waits=(CHILD,)), Blocker.SUB_WORKFLOW),
+        (replace(PARKED, waits=(), steps=(LOOP,), waiting_for="timer", due_at=LATER), Blocker.TIMER),
+        (replace(PARKED, waits=(), steps=(LOOP,), waiting_for="retry_backoff", due_at=LATER), Blocker.RETRY_BACKOFF),
+        (replace(PARKED, waits=()), Blocker.NONE),
+        (replace(PARKED, waits=(ASKED,)), Blocker.HUMAN_TASK),
+        (replace(PARKED, waits=(CHILD,)), Blocker.SUB_WORKFLOW),
+        (replace(PARKED, waits=(EVENT,)), Blocker.EVENT),
+        (replace(PARKED, waits=(replace(TIMER, kind="timeout"),)), Blocker.TIMER),
         (replace(PARKED, waits=(TASK, TIMER)), Blocker.HUMAN_TASK),
         (replace(PARKED, waits=(replace(TASK, kind="in_doubt"),)), Blocker.HUMAN_TASK),
         (replace(PARKED, waits=(replace(TASK, kind="event"),)), Blocker.EVENT),
@@ -67,9 +90,80 @@ def test_sentences_name_what_they_speak_of() -> None:
     assert "`items[1].call` (http_request, attempt 2)" in explain(replace(HELD, steps=(STEP,))).sentence
     assert "and 2 more" in explain(replace(HELD, steps=(STEP, STEP, STEP))).sentence
     assert "2026-11-24T13:00:00Z" in explain(PARKED).sentence
-    assert explain(replace(PARKED, waits=(TASK,))).sentence.endswith("waits for people to decide its task.")
-    assert "at most until 2026" in explain(replace(PARKED, waits=(replace(TASK, due_at=NOW),))).sentence
-    assert "Attempt 3" in explain(replace(PARKED, waits=(BACKOFF,))).sentence
+
+
+@pytest.mark.parametrize(
+    ("facts", "sentence"),
+    [
+        (
+            replace(PARKED, waits=(ASKED,)),
+            'The step `pause` waits for a decision on the task "Ok?" by the role hr; it is due at 2026-11-24T14:00:00Z.',
+        ),
+        (replace(PARKED, waits=(TASK,)), "The step `pause` waits for people."),
+        (
+            replace(PARKED, waits=(CHILD,)),
+            f"The step `pause` waits for the end of the run {ID}, which is running, waiting for timer.",
+        ),
+        (
+            replace(PARKED, waits=(replace(CHILD, child=None),)),
+            "The step `pause` waits for the run that it is starting.",
+        ),
+        (
+            replace(PARKED, waits=(EVENT,)),
+            "The step `pause` waits for an event `order.paid` with the key `A-17`, at most until 2026-11-24T13:00:00Z.",
+        ),
+        (
+            replace(PARKED, waits=(replace(EVENT, event=("order.paid", None), due_at=None),)),
+            "The step `pause` waits for an event `order.paid`.",
+        ),
+        (
+            replace(PARKED, waits=(replace(TIMER, kind="timeout"),)),
+            "The step `pause` waits, at most until 2026-11-24T13:00:00Z.",
+        ),
+        (
+            replace(PARKED, waits=(TIMER, ASKED), wait_count=800),
+            "The step `pause` waits until 2026-11-24T13:00:00Z. It waits for 799 others, too; see the details.",
+        ),
+        (
+            replace(PARKED, waits=(), steps=(LOOP, RETRY), waiting_for="retry_backoff", due_at=LATER),
+            "The next attempt of the retry `each[3].again` is due at 2026-11-24T14:00:00Z.",
+        ),
+        (
+            replace(PARKED, waits=(), steps=(LOOP,), waiting_for="timer", due_at=LATER),
+            "The timer of the loop `each` is due at 2026-11-24T14:00:00Z.",
+        ),
+        (
+            replace(HELD, paused=True, steps=(STEP,)),
+            "The run is paused: no further step begins; `items[1].call` still runs to its end. Resume it to go on.",
+        ),
+        (
+            replace(PARKED, paused=True),
+            "The run is paused; resume it to go on, with all that has fallen due meanwhile.",
+        ),
+        (
+            replace(HELD, ending="cancel", steps=(STEP, LOOP)),
+            "The run is about to end because it was asked to; what must run before is at work: `items[1].call`.",
+        ),
+        (
+            replace(QUEUED, ending="timeout"),
+            "The run is about to end because its deadline has passed; the next free worker sees to it.",
+        ),
+    ],
+)  # fmt: skip
+def test_sentences(facts: Facts, sentence: str) -> None:
+    assert explain(facts).sentence == sentence
+
+
+def test_details_are_for_programs() -> None:
+    waits = explain(replace(PARKED, waits=(ASKED, CHILD, EVENT))).details["waits"]
+    assert waits[0]["task"] == {
+        "id": str(ID), "title": "Ok?", "due_date": "2026-11-24T14:00:00Z",
+        "assignees": [{"type": "role", "name": "hr"}],
+    }  # fmt: skip
+    assert waits[1]["child"] == {"id": str(ID), "status": "running", "waiting_for": "timer"}
+    assert waits[2]["event"] == {"name": "order.paid", "correlation_key": "A-17"}
+    ending = explain(replace(HELD, ending="cancel", steps=(STEP,), waits=(TIMER,))).details
+    assert (ending["kind"], ending["steps"][0]["node_id"], ending["waits"][0]["node_id"]) == ("cancel", "call", "pause")
 
 
 def some(*values: Any) -> st.SearchStrategy[Any]:
@@ -83,7 +177,8 @@ def some(*values: Any) -> st.SearchStrategy[Any]:
     crashes=st.integers(0, 3), owner_age_ms=some(None, 0.0, 1e6), lease_ms=some(None, 15_000),
     owner_name=some(None, "w"),
     live_workers=st.integers(0, 2), in_flight=st.integers(0, 3), ahead=st.integers(0, 2), limit=some(None, -1, 0, 2),
-    steps=some((), (STEP,)), waits=some((), (TIMER,), (BACKOFF,), (TASK,)),
+    steps=some((), (STEP,), (LOOP,), (STEP, LOOP)), paused=st.booleans(), due_at=some(None, LATER),
+    waits=some((), (TIMER,), (BACKOFF,), (TASK,), (ASKED, CHILD), (EVENT,)), waiting_for=some(None, "timer", "paused"),
 )  # fmt: skip
 def test_there_is_always_an_answer(**changes: Any) -> None:
     facts = replace(QUEUED, **changes)

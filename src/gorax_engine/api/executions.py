@@ -16,12 +16,13 @@ from gorax_engine.api.run_schemas import RunTree
 from gorax_engine.api.run_tree import nest, owners_of
 from gorax_engine.api.schemas import Execution, ExecutionSummary, ExplanationOut, Many, One, Step
 from gorax_engine.api.stream import RunStreams
-from gorax_engine.engine.explain import Explanation, Facts, Wait, explain
+from gorax_engine.engine.explain import SCOPE_TYPES, Child, Explanation, Facts, Task, Wait, explain
 from gorax_engine.engine.explain import Step as RunningStep
 from gorax_engine.errors import NotFound
 from gorax_engine.store import executions, steps, workflows
 from gorax_engine.store.executions import ExecutionFilter
 from gorax_engine.store.explain import ExplainRows, collect
+from gorax_engine.store.rows import Row
 from gorax_engine.tenancy.principals import Principal
 
 Actor = Annotated[Principal, Depends(principal_of)]
@@ -132,7 +133,7 @@ class ExecutionRoutes:
     async def explain(self, principal: Actor, execution_id: UUID) -> Response:
         """Say why a run stands where it stands."""
         async with self._database.tenant(principal.tenant_id) as connection:
-            rows = await collect(connection, principal.tenant_id, execution_id)
+            rows = await collect(connection, principal.tenant_id, execution_id, SCOPE_TYPES)
         if rows is None:
             raise no_execution(execution_id)
         return respond(one(_shown(explain(facts_of(rows)))))
@@ -182,12 +183,24 @@ def facts_of(rows: ExplainRows) -> Facts:
             RunningStep(s["node_id"], s["node_type"], s["iteration_path"], s["attempt"], s["started_at"])
             for s in rows.steps
         ],
-        waits=[
-            Wait(w["node_id"], w["iteration_path"], w["attempt"], w["kind"], w["due_at"], w["created_at"])
-            for w in rows.waits
-        ],
+        waits=[_wait_of(row) for row in rows.waits],
+        wait_count=rows.wait_count,
         waiting_for=run["waiting_for"],
+        due_at=run["due_at"],
+        paused=bool(run["paused"]),
     )
+
+
+def _wait_of(row: Row) -> Wait:
+    task = child = event = None
+    if row["task_id"] is not None:
+        task = Task(row["task_id"], row["title"], row["assignees"] or [], row["due_date"])
+    if row["child_status"] is not None:
+        child = Child(row["child_id"], row["child_status"], row["child_waiting_for"])
+    if row["event_name"] is not None:
+        event = (row["event_name"], row["correlation_key"])
+    place = (row["node_id"], row["iteration_path"], row["attempt"])
+    return Wait(*place, row["kind"], row["due_at"], row["created_at"], task, child, event)
 
 
 def no_execution(execution_id: UUID) -> NotFound:

@@ -202,7 +202,7 @@ def _ending(facts: Facts) -> Explanation:
     elif left:
         rest = f"what must run before waits: {_some(left)}."
     else:
-        rest = "the next free worker does what must be done before."
+        rest = "the next free worker sees to it."
     sentence = f"The run is about to end because {cause}; {rest}"
     details = {"kind": facts.ending, "held": facts.owned, "steps": _steps(facts.at_work), "waits": _waits(facts)}
     return _answer(facts, Blocker.CANCELLING, sentence, None, **details)
@@ -231,8 +231,8 @@ def _held(facts: Facts) -> Explanation:
         sentence = (
             f"The step `{_place(first.node_id, first.path)}` ({first.node_type}, attempt {first.attempt}){more} runs."
         )
-        details = {"worker": facts.owner_name, "steps": _steps(work)}
-        return _answer(facts, Blocker.RUNNING_STEP, sentence, first.started_at, **details)
+        running = _steps(work)
+        return _answer(facts, Blocker.RUNNING_STEP, sentence, first.started_at, worker=facts.owner_name, steps=running)
     if facts.waits:
         return _parked(facts)
     inside = f"; it is in the {_scope(facts.scopes[0])}" if facts.scopes else ""
