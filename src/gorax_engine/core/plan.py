@@ -18,7 +18,7 @@ from gorax_engine.core.model import (
     StepKey,
     WorkflowSettings,
 )
-from gorax_engine.core.scopes import JoinPlan, ScopePlan, TryPlan, compile_scope
+from gorax_engine.core.scopes import ScopePlan, TryPlan, compile_scope
 from gorax_engine.core.structure import SCOPES, GraphEdge, GraphNode, Part, Structure, divide, imply, topological_order
 from gorax_engine.errors import InvalidDefinition, Problem
 
@@ -43,7 +43,7 @@ class PlanNode:
     """A node ready to run. `index` is its number in `body`; `out` are its outgoing edges there, in order.
 
     `incoming` counts its incoming edges; `key` is its step at the top of a run. `scope` is what the walk does itself.
-    `feeders` of a join are the nodes that lead to it alone. `unhandled` maps outcomes that no edge names to the error
+    `unhandled` maps outcomes that no edge names to the error
     codes with which the step then fails. `breaker` is the circuit breaker around its attempts, by name.
     """
 
@@ -64,7 +64,6 @@ class PlanNode:
     on_error: OnError
     in_doubt: InDoubt
     scope: ScopePlan | None
-    feeders: tuple[int, ...]
     unhandled: Mapping[str, str]
     has_effects: bool
     sees_roots: bool
@@ -76,12 +75,13 @@ class PlanNode:
 class Body:
     """A graph of its own: the top of the workflow (number 0), or what a scope runs. `entries` lead it.
 
-    `incoming` counts the incoming edges of its nodes.
+    `incoming` counts the incoming edges of its nodes, `sources` says where each of them comes from.
     """
 
     number: int
     nodes: tuple[PlanNode, ...]
     incoming: tuple[int, ...]
+    sources: tuple[tuple[int, ...], ...]
     entries: tuple[int, ...]
 
 
@@ -205,16 +205,17 @@ class _Compiler:
     def body(self, part: Part) -> Body:
         local = {member: at for at, member in enumerate(part.members)}
         outgoing: list[list[PlanEdge]] = [[] for _ in local]
-        incoming = [0] * len(local)
+        sources: list[list[int]] = [[] for _ in local]
         for edge in part.edges:
             outgoing[local[edge.source]].append(self._edge(edge, local))
-            incoming[local[edge.target]] += 1
+            sources[local[edge.target]].append(local[edge.source])
         nodes = tuple(
-            self._node(member, part, index=at, incoming=incoming[at], out=tuple(outgoing[at]), outgoing=outgoing)
+            self._node(member, part, index=at, incoming=len(sources[at]), out=tuple(outgoing[at]))
             for at, member in enumerate(part.members)
         )
         entries = tuple(node.index for node in nodes if node.incoming == 0)
-        return Body(part.number, nodes, tuple(incoming), entries)
+        incoming = tuple(node.incoming for node in nodes)
+        return Body(part.number, nodes, incoming, tuple(map(tuple, sources)), entries)
 
     def _edge(self, edge: GraphEdge, local: Mapping[int, int]) -> PlanEdge:
         node, spec = self._nodes[edge.source], self._specs[edge.source]
@@ -223,16 +224,7 @@ class _Compiler:
             label = (label or spec.main_outcome or None) if spec.outcomes(node.config) else None
         return PlanEdge(local[edge.source], local[edge.target], label)
 
-    def _node(
-        self,
-        at: int,
-        part: Part,
-        *,
-        index: int,
-        incoming: int,
-        out: tuple[PlanEdge, ...],
-        outgoing: Sequence[Sequence[PlanEdge]],
-    ) -> PlanNode:
+    def _node(self, at: int, part: Part, *, index: int, incoming: int, out: tuple[PlanEdge, ...]) -> PlanNode:
         node, spec = self._nodes[at], self._specs[at]
         config, when = self._configs[at]
         scope = None
@@ -263,7 +255,6 @@ class _Compiler:
             on_error=node.on_error,
             in_doubt=node.in_doubt,
             scope=scope,
-            feeders=_feeders(index, outgoing) if isinstance(scope, JoinPlan) else (),
             unhandled={outcome: code for outcome, code in spec.unhandled.items() if outcome not in named},
             has_effects=spec.has_effects,
             sees_roots=spec.sees_roots,
@@ -280,20 +271,6 @@ class _Compiler:
 
 def _unreadable(node: Node, error: ExpressionSyntaxError) -> InvalidDefinition:
     return InvalidDefinition([Problem("invalid_expression", "", f"Node `{node.id}`: {error.message}")])
-
-
-def _feeders(join: int, outgoing: Sequence[Sequence[PlanEdge]]) -> tuple[int, ...]:
-    """Return the nodes all of whose ways lead to the join: what has no purpose once it has fired."""
-    found = {join}
-    grew = True
-    while grew:
-        grew = False
-        for node, edges in enumerate(outgoing):
-            if node not in found and edges and all(edge.target in found for edge in edges):
-                found.add(node)
-                grew = True
-    found.discard(join)
-    return tuple(sorted(found))
 
 
 def trigger_of(plan: Plan, named: str | None, trigger_type: str) -> str:

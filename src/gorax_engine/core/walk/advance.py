@@ -437,10 +437,8 @@ class Walk:
         self.node_failed(frame, node, node.retry.max_attempts, failure)
 
     def _cut_feeders(self, frame: Frame, join: PlanNode) -> None:
-        """Cut off what leads to a join that needs it no more."""
-        for index in join.feeders:
-            if frame.nodes[index] >= DECIDED:
-                continue
+        """Cut off what still leads to a join that needs it no more, and nowhere else."""
+        for index in self._feeders(frame, join):
             if index in frame.attempts:
                 for child in self._cut(frame, index):
                     self.close(child, CANCELLED)
@@ -448,6 +446,22 @@ class Walk:
                 frame.nodes[index] = SKIPPED
                 frame.remaining -= 1
                 self.commands.append(SkipStep(frame.key(frame.body.nodes[index]), self.at))
+
+    def _feeders(self, frame: Frame, join: PlanNode) -> list[int]:
+        """Return the nodes that are not decided and all of whose ways lead to a join."""
+        body = frame.body
+        ways = {}  # of a node, how many lead elsewhere as far as is known
+        found: list[int] = []
+        pending = [join.index]
+        while pending:
+            for source in body.sources[pending.pop()]:
+                if frame.nodes[source] >= DECIDED:
+                    continue
+                ways[source] = ways.get(source, len(body.nodes[source].out)) - 1
+                if ways[source] == 0:
+                    found.append(source)
+                    pending.append(source)
+        return sorted(found)
 
     # --- scopes -------------------------------------------------------------------------------------------------------
 

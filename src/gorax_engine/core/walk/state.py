@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from gorax_engine.core.expressions import Scope
@@ -32,6 +32,7 @@ class NodeState(IntEnum):
 UNDECIDED, READY, RUNNING, SUCCEEDED, FAILED, SKIPPED = (int(state) for state in NodeState)
 DECIDED = SUCCEEDED
 """States from here on are final."""
+_TIMERS_KEPT: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +249,7 @@ class WalkState:
         "status",
         "timers",
         "timers_made",
+        "timers_most",
         "top",
     )
 
@@ -260,6 +262,7 @@ class WalkState:
         self.ready: deque[tuple[Frame, int]] = deque()
         self.timers: list[tuple[Instant, int, Timer]] = []
         self.timers_made = 0
+        self.timers_most = _TIMERS_KEPT
         self.rounds: dict[tuple[str, str], int] = {}
         self.seed = seed
         self.at: Instant = 0
@@ -281,6 +284,11 @@ class WalkState:
         """Add a timer."""
         self.timers_made += 1
         heappush(self.timers, (due, self.timers_made, timer))
+        if len(self.timers) >= self.timers_most:
+            # Those that mean nothing any more hold on to their frames: no more of them than of the others are kept.
+            self.timers = [entry for entry in self.timers if is_alive(entry[2])]
+            heapify(self.timers)
+            self.timers_most = max(_TIMERS_KEPT, 2 * len(self.timers))
 
     def next_due(self) -> tuple[Instant, Timer] | None:
         """Return the next timer that still means something."""
