@@ -298,11 +298,11 @@ async def test_recovery_waits_for_the_database(world: World, monkeypatch: pytest
     real = runs.recorded_steps
     refused: list[int] = []
 
-    async def flaky(*arguments: Any) -> Any:
+    async def flaky(*arguments: Any, **more: Any) -> Any:
         if len(refused) < 2:
             refused.append(1)
             raise Unavailable("away")
-        return await real(*arguments)
+        return await real(*arguments, **more)
 
     monkeypatch.setattr(runs, "recorded_steps", flaky)
     await world.member("heir")

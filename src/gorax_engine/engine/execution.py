@@ -293,7 +293,7 @@ class Execution:
                 if not self._inbox and not self._paused:  # it may say that the run is to end
                     self._launch(tasks)
                 due = self._due()
-                if not self._scopes and not self._inbox and not self._starts and self._may_park(due):
+                if not self._scopes and not self._inbox and self._may_park(due):
                     seen = self.wake_seq
                     await self._park(due)
                     if self.parked or self.owner.lost or self.owner.rejected:

@@ -80,6 +80,7 @@ DECLARE
     v_live uuid[];
     v_crashed boolean;
     v_tasks uuid[];
+    v_runs uuid[];
 BEGIN
     PERFORM 1 FROM workers w WHERE w.id = p_worker FOR KEY SHARE;
     IF NOT FOUND THEN
@@ -87,12 +88,10 @@ BEGIN
     END IF;
 
     IF p_more IS NOT NULL THEN
-        PERFORM 1 FROM execution_queue q
-          WHERE q.execution_id = ANY (p_ids)
-             OR q.execution_id IN (
-                SELECT (c.x ->> 'run')::uuid FROM jsonb_array_elements(p_more -> 'cancels') AS c (x)
-                UNION ALL SELECT (t.x ->> 'run')::uuid FROM jsonb_array_elements(p_more -> 'tells') AS t (x))
-          ORDER BY q.execution_id FOR UPDATE;
+        v_runs := p_ids || ARRAY(
+            SELECT (c.x ->> 'run')::uuid FROM jsonb_array_elements(p_more -> 'cancels') AS c (x)
+            UNION ALL SELECT (t.x ->> 'run')::uuid FROM jsonb_array_elements(p_more -> 'tells') AS t (x));
+        PERFORM 1 FROM execution_queue q WHERE q.execution_id = ANY (v_runs) ORDER BY q.execution_id FOR UPDATE;
     END IF;
     SELECT array_agg(l.id), bool_or(l.crashes > 0) INTO v_live, v_crashed
       FROM (

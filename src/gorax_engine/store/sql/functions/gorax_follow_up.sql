@@ -45,7 +45,9 @@ BEGIN
     -- By id, else by name. One that is not there becomes an id that no workflow has, and the verdict says so.
     SELECT array_agg(coalesce(
                (SELECT w.id FROM workflows w
-                 WHERE w.tenant_id = (c.x ->> 'tenant')::uuid AND w.id::text = lower(c.x ->> 'workflow')),
+                 WHERE w.tenant_id = (c.x ->> 'tenant')::uuid
+                   AND w.id = CASE WHEN c.x ->> 'workflow' ~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
+                                   THEN (c.x ->> 'workflow')::uuid END),
                (SELECT w.id FROM workflows w
                  WHERE w.tenant_id = (c.x ->> 'tenant')::uuid AND w.name = c.x ->> 'workflow' AND w.status <> 'archived'
                  LIMIT 1),
@@ -62,7 +64,7 @@ BEGIN
                    array_fill('sub_workflow'::text, ARRAY[v_count]),
                    ARRAY(SELECT (c.x -> 'input')::text FROM jsonb_array_elements(v_children) WITH ORDINALITY AS c (x, o) ORDER BY o),
                    array_fill(NULL::text, ARRAY[v_count]),
-                   ARRAY(SELECT coalesce((c.x ->> 'priority')::smallint, 1) FROM jsonb_array_elements(v_children) WITH ORDINALITY AS c (x, o) ORDER BY o),
+                   ARRAY(SELECT coalesce((c.x ->> 'priority')::smallint, 1::smallint) FROM jsonb_array_elements(v_children) WITH ORDINALITY AS c (x, o) ORDER BY o),
                    ARRAY(SELECT (c.x ->> 'started_by')::uuid FROM jsonb_array_elements(v_children) WITH ORDINALITY AS c (x, o) ORDER BY o),
                    array_fill('child'::text, ARRAY[v_count]),
                    ARRAY(SELECT c.x ->> 'step' FROM jsonb_array_elements(v_children) WITH ORDINALITY AS c (x, o) ORDER BY o),

@@ -13,11 +13,11 @@ AS $function$
 DECLARE
     v_runs uuid[];
 BEGIN
+    v_runs := ARRAY(SELECT DISTINCT w.execution_id FROM waits w WHERE w.step_id = ANY (p_steps));
     SELECT array_agg(l.execution_id) INTO v_runs
       FROM (
           SELECT q.execution_id FROM execution_queue q
-           WHERE q.execution_id IN (SELECT w.execution_id FROM waits w WHERE w.step_id = ANY (p_steps))
-           ORDER BY q.execution_id FOR UPDATE
+           WHERE q.execution_id = ANY (v_runs) ORDER BY q.execution_id FOR UPDATE
       ) l;
     IF v_runs IS NULL THEN
         RETURN;
