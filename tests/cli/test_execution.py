@@ -8,7 +8,7 @@ from rich.console import Console
 
 from gorax_engine.cli.client import CannotConnect, Client
 from gorax_engine.cli.main import main
-from gorax_engine.cli.watch import RECONNECT, View, follow, tree
+from gorax_engine.cli.watch import MAX_ITERATIONS, RECONNECT, Picture, View, follow, tree
 
 from .conftest import Reply, StubServer
 
@@ -151,3 +151,79 @@ def test_the_tree_has_a_branch_for_each_iteration() -> None:
         "└── items[1]",
         "    └── ▶ charge (formula): running",
     ]
+
+
+def drawn(steps: list[dict[str, Any]]) -> list[str]:
+    console = Console(width=100, color_system=None)
+    with console.capture() as capture:
+        console.print(tree(View(execution(), {f"{number}": each for number, each in enumerate(steps)})))
+    return capture.get().splitlines()
+
+
+def test_of_a_long_loop_some_iterations_are_drawn_and_the_others_counted() -> None:
+    status = {5: "failed", 700: "running"}
+    steps = [step("each", "running")]
+    steps += [step("a", status.get(i, "completed"), iteration_path=f"each[{i}]") for i in range(1000)]
+    steps += [step("b", "completed", iteration_path=f"each[999].inner[{i}]") for i in range(50)]
+    lines = drawn(steps)
+    assert lines[2] == "├── each: 990 more iterations (990 completed)"
+    shown = [line.split("each")[1] for line in lines if line[:7] in ("├── eac", "└── eac")][1:]
+    assert len(shown) == MAX_ITERATIONS
+    assert shown[:3] == ["[5]", "[700]", "[992]"]
+    assert shown[-1] == "[999]"
+    assert "    ├── inner: 40 more iterations (40 completed)" in lines
+    assert len(lines) < 60
+
+
+def test_the_picture_is_drawn_again_only_after_a_change() -> None:
+    picture = Picture()
+    assert picture.__rich__() == ""
+    picture.show(View(execution()))
+    first = picture.__rich__()
+    assert picture.__rich__() is first
+    picture.show(View(execution("completed")))
+    assert picture.__rich__() is not first
+
+
+def test_pause_resume_and_signal(stub: StubServer, capsys: pytest.CaptureFixture[str]) -> None:
+    stub.on("POST", f"/executions/{RUN}/pause", Reply(body={"data": {"execution_id": RUN, "paused": True}}))
+    stub.on("POST", f"/executions/{RUN}/resume", Reply(body={"data": {"execution_id": RUN, "paused": False}}))
+    stub.on("POST", f"/executions/{RUN}/signal", Reply(body={"data": {"execution_id": RUN, "delivered": 1}}))
+    assert main(["execution", "pause", RUN]) == 0
+    assert main(["execution", "resume", RUN]) == 0
+    assert main(["execution", "signal", RUN, "paid", "--payload", '{"by": "card"}']) == 0
+    assert main(["execution", "signal", RUN, "paid", "--json"]) == 0
+    assert [asked.body for asked in stub.asked] == [
+        None, None, {"name": "paid", "payload": {"by": "card"}}, {"name": "paid"},
+    ]  # fmt: skip
+    out = capsys.readouterr().out.splitlines()
+    assert out[:3] == [
+        f"Execution {RUN}: paused", f"Execution {RUN}: goes on", f"Execution {RUN}: got the event paid",
+    ]  # fmt: skip
+
+
+def test_a_cancel_that_unwinds_says_so(stub: StubServer, capsys: pytest.CaptureFixture[str]) -> None:
+    stub.on("POST", f"/executions/{RUN}/cancel", Reply(body={"data": {"execution_id": RUN, "status": "running"}}))
+    assert main(["execution", "cancel", RUN]) == 0
+    assert capsys.readouterr().out == f"Execution {RUN}: running, about to be cancelled\n"
+
+
+@pytest.mark.parametrize("verb", ["retry", "replay"])
+def test_retry_and_replay(stub: StubServer, verb: str, capsys: pytest.CaptureFixture[str], tmp_path: Any) -> None:
+    new = "018f0000-0000-7000-8000-0000000000bb"
+    started = {"execution_id": new, "status": "pending", "retry_of": RUN}
+    stub.on("POST", f"/executions/{RUN}/{verb}", Reply(202, {"data": started}))
+    stub.on("GET", f"/executions/{new}", Reply(body={"data": {**execution("failed"), "id": new, "output_data": None}}))
+    assert main(["execution", verb, RUN]) == 0
+    assert capsys.readouterr().out == f"{new}\n"
+    (tmp_path / "input.json").write_text("[1]")
+    line = ["execution", verb, RUN, "--version", "current", "--input", "@input.json", "--from-step", "charge"]
+    assert main([*line, "--idempotency-key", "k", "--wait"]) == 1
+    assert capsys.readouterr().out == f"Execution {new}: failed\n"
+    first, second = [asked for asked in stub.asked if asked.method == "POST"]
+    assert first.body == {"version": "same"}
+    assert second.body == {"version": "current", "input": [1], "from_step": "charge"}
+    assert second.headers["Idempotency-Key"] == "k"
+    assert main(["execution", verb, RUN, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == started
+    assert main(["execution", verb, RUN, "--version", "3"]) == 2

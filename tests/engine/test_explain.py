@@ -20,7 +20,7 @@ BACKOFF = replace(TIMER, kind="retry_backoff", attempt=3)
 ID = UUID(int=7)
 LATER = NOW + timedelta(hours=2)
 TASK = replace(TIMER, kind="human_task", due_at=None)
-ASKED = replace(TASK, task=Task(ID, "Ok?", [{"type": "role", "name": "hr"}], due_date=LATER))
+ASKED = replace(TASK, task=Task(ID, "P?", [{"type": "role", "name": "hr"}], due_date=LATER))
 CHILD = replace(TIMER, kind="sub_workflow", due_at=None, child=Child(ID, "running", "timer"))
 EVENT = replace(TIMER, kind="event", event=("order.paid", "A-17"))
 LOOP = Step("each", "loop", "", 1, NOW)
@@ -97,7 +97,7 @@ def test_sentences_name_what_they_speak_of() -> None:
     [
         (
             replace(PARKED, waits=(ASKED,)),
-            'The step `pause` waits for a decision on the task "Ok?" by the role hr; it is due at 2026-11-24T14:00:00Z.',
+            'The step `pause` waits for a decision on the task "P?" by the role hr; it is due at 2026-11-24T14:00:00Z.',
         ),
         (replace(PARKED, waits=(TASK,)), "The step `pause` waits for people."),
         (
@@ -157,7 +157,7 @@ def test_sentences(facts: Facts, sentence: str) -> None:
 def test_details_are_for_programs() -> None:
     waits = explain(replace(PARKED, waits=(ASKED, CHILD, EVENT))).details["waits"]
     assert waits[0]["task"] == {
-        "id": str(ID), "title": "Ok?", "due_date": "2026-11-24T14:00:00Z",
+        "id": str(ID), "title": "P?", "due_date": "2026-11-24T14:00:00Z",
         "assignees": [{"type": "role", "name": "hr"}],
     }  # fmt: skip
     assert waits[1]["child"] == {"id": str(ID), "status": "running", "waiting_for": "timer"}

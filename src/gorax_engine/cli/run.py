@@ -57,7 +57,7 @@ def command(
         "POST", path, {"input": value}, query={"wait": math.ceil(held)}, headers=headers, timeout=held + TIMEOUT
     ).data
     execution = answer if "id" in answer else await_end(client, str(answer["execution_id"]), deadline)
-    _report(session, execution)
+    report(session, execution)
     return exits.of_status(execution["status"])
 
 
@@ -103,7 +103,8 @@ def _workflow_id(client: Client, workflow: str) -> str:
     return workflow if is_id(workflow) else str(find_workflow(client, workflow)["id"])
 
 
-def _report(session: Session, execution: Json) -> None:
+def report(session: Session, execution: Json) -> None:
+    """Print how an execution stands, with its output or error."""
     if session.as_json:
         print_json(execution)
         return

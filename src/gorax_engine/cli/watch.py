@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -16,8 +17,9 @@ from gorax_engine.cli.output import print_json, printable
 from gorax_engine.cli.session import Command, Session, pass_session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
+    from rich.text import Text
     from rich.tree import Tree
 
     from gorax_engine.cli.client import Client
@@ -25,6 +27,12 @@ if TYPE_CHECKING:
 
 RECONNECT: Final = (0.2, 1.0, 2.0, 4.0, 8.0)
 """Pauses before another try when a stream breaks off (a daemon that restarts), in seconds."""
+MAX_ITERATIONS: Final = 10
+"""Iterations of one loop that are drawn; the others are counted."""
+MAX_STEPS: Final = 200
+"""Steps of one place that are drawn, the latest ones."""
+REFRESH: Final = 8
+"""Pictures in a second at most."""
 MARKS: Final = {
     "pending": ("·", "dim"),
     "running": ("▶", "yellow"),
@@ -51,10 +59,14 @@ def command(session: Session, execution: str) -> int:
 
 @dataclass(slots=True)
 class View:
-    """An execution as far as it was seen: steps by id, in the order in which they appeared."""
+    """An execution as far as it was seen: steps by id, in the order in which they appeared.
+
+    `news` are the steps that have changed since it was shown last, in the order in which they did.
+    """
 
     execution: Json = None
     steps: dict[str, Json] = field(default_factory=dict)
+    news: list[Json] = field(default_factory=list)
 
     @property
     def ended(self) -> bool:
@@ -76,10 +88,12 @@ def follow(client: Client, execution: str, pause: Callable[[float], None] = time
                 if event == "step":
                     step = decode(data.encode())
                     view.steps[step["id"]] = step
+                    view.news.append(step)
                 elif event == "execution":
                     view.execution = decode(data.encode())
                 if view.execution is not None:
                     yield view
+                    view.news.clear()
             if view.ended:
                 return
         except CannotConnect:
@@ -99,7 +113,7 @@ class Lines:
 
     def show(self, view: View) -> None:
         """Print what has changed since the last call."""
-        for step in view.steps.values():
+        for step in view.news:
             self._say_once((step["id"], step["status"]), f"  {label(step)}")
         run = view.execution
         self._say_once((run["status"], run.get("waiting_for")), headline(run))
@@ -133,26 +147,90 @@ def label(step: Json) -> str:
     return printable(", ".join(parts))
 
 
+@dataclass(slots=True)
+class _Branch:
+    """What runs at one place: its steps, and the places within it by their part of the path."""
+
+    steps: list[Json] = field(default_factory=list)
+    places: dict[str, _Branch] = field(default_factory=dict)
+
+    def state(self) -> str:
+        """Return how it stands: at work, else failed if any step is, else completed."""
+        states = {step["status"] for step in self.steps} | {place.state() for place in self.places.values()}
+        return next((state for state in ("running", "pending", "failed") if state in states), "completed")
+
+
 def tree(view: View) -> Tree:
-    """Return the tree of steps: the execution on top, scopes' iterations as branches below it."""
-    from rich.text import Text
+    """Return the tree of steps: the execution on top, scopes' iterations as branches below it.
+
+    Of a loop only `MAX_ITERATIONS` are drawn, those at work before those that failed before the latest, and the others
+    are counted: the picture stays readable, and cheap, however long the loop is.
+    """
     from rich.tree import Tree
 
-    def line(status: str, text: str) -> Text:
-        mark, style = MARKS.get(status, ("?", ""))
-        return Text.assemble((mark, style), " ", (text, style if status in ("failed", "cancelled") else ""))
-
-    root = Tree(line(view.execution["status"], headline(view.execution)))
-    branches: dict[str, Tree] = {"": root}
-    for step in view.steps.values():
-        path = ""
-        branch = root
+    top = _Branch()
+    for step in list(view.steps.values()):
+        branch = top
         for part in (step.get("iteration_path") or "").split("."):
             if part:
-                path = f"{path}.{part}" if path else part
-                branch = branches.setdefault(path, branches.get(path) or branch.add(Text(printable(part), "bold")))
-        branch.add(line(step["status"], label({**step, "iteration_path": None})))
+                branch = branch.places.setdefault(part, _Branch())
+        branch.steps.append(step)
+    root = Tree(_line(view.execution["status"], headline(view.execution)))
+    _draw(root, top)
     return root
+
+
+def _draw(node: Tree, branch: _Branch) -> None:
+    from rich.text import Text
+
+    for step in branch.steps[-MAX_STEPS:]:
+        node.add(_line(step["status"], label({**step, "iteration_path": None})))
+    loops: dict[str, list[str]] = {}
+    for part in branch.places:
+        loops.setdefault(part.partition("[")[0], []).append(part)
+    for name, parts in loops.items():
+        states = {part: branch.places[part].state() for part in parts} if len(parts) > MAX_ITERATIONS else {}
+        shown = _chosen(states) if states else parts
+        hidden = Counter(state for part, state in states.items() if part not in shown)
+        if hidden:
+            counts = ", ".join(f"{count} {state}" for state, count in sorted(hidden.items()))
+            node.add(Text(printable(f"{name}: {hidden.total()} more iterations ({counts})"), "dim"))
+        for part in shown:
+            _draw(node.add(Text(printable(part), "bold")), branch.places[part])
+
+
+def _chosen(states: Mapping[str, str]) -> list[str]:
+    """Return the iterations to be drawn, in the order in which they began."""
+    place = {part: number for number, part in enumerate(states)}
+    urgent = {"running": 0, "pending": 0, "failed": 1}
+    best = sorted(states, key=lambda part: (urgent.get(states[part], 2), -place[part]))[:MAX_ITERATIONS]
+    return sorted(best, key=place.__getitem__)
+
+
+def _line(status: str, text: str) -> Text:
+    from rich.text import Text
+
+    mark, style = MARKS.get(status, ("?", ""))
+    return Text.assemble((mark, style), " ", (text, style if status in ("failed", "cancelled") else ""))
+
+
+class Picture:
+    """The tree of the latest view, drawn when the terminal asks for it: a change costs nothing until then."""
+
+    def __init__(self) -> None:
+        self._view: View | None = None
+        self._drawn: Tree | None = None
+
+    def show(self, view: View) -> None:
+        """Take note that something has changed."""
+        self._view, self._drawn = view, None
+
+    def __rich__(self) -> Tree | str:
+        """Return the tree."""
+        drawn = self._drawn
+        if drawn is None and self._view is not None:
+            drawn = self._drawn = tree(self._view)
+        return drawn or ""
 
 
 def _show_json(view: View) -> None:
@@ -163,11 +241,14 @@ def _show_json(view: View) -> None:
 def _live(stack: ExitStack) -> Callable[[View], None]:
     from rich.live import Live
 
-    live = stack.enter_context(Live(auto_refresh=False))
+    picture = Picture()
+    live = stack.enter_context(Live(picture, refresh_per_second=REFRESH))
 
     def show(view: View) -> None:
-        # Only a finished tree is written in full: while it is live, the terminal's height is the limit.
-        live.vertical_overflow = "visible" if view.ended else "ellipsis"
-        live.update(tree(view), refresh=True)
+        picture.show(view)
+        if view.ended:
+            # Only a finished tree is written in full: while it is live, the terminal's height is the limit.
+            live.vertical_overflow = "visible"
+            live.refresh()
 
     return show
