@@ -24,7 +24,7 @@ FROM gorax_start_executions(
     string_to_array($19, E'\x1f', ''),
     string_to_array($20, E'\x1f', '')::bytea[],
     $21,
-    $22::jsonb
+    $22::text::jsonb  -- as text, whether or not the connection turns JSON into values
 ) ORDER BY ordinal;
 
 -- name: ring
