@@ -124,6 +124,13 @@ def test_human_tasks(dev: Dev, terminal: Terminal) -> None:
     assert execute("docs/how-to/human-tasks.md", ["refund.yaml"], dev, terminal) == 7
 
 
+def test_testing(dev: Dev, terminal: Terminal) -> None:
+    page = "docs/how-to/test-workflows.md"
+    cases = next(text for language, text in blocks(page) if text.startswith("workflow:"))
+    (terminal.folder / "refund.test.yaml").write_text(cases, encoding="utf-8")
+    assert execute(page, ["refund.yaml"], dev, terminal) == 2
+
+
 def test_events(dev: Dev, terminal: Terminal) -> None:
     assert execute("docs/how-to/events.md", ["order.yaml", "ledger.yaml"], dev, terminal) == 10
 

@@ -88,14 +88,11 @@ _EXPECT: Final = _closed(
 )
 _WORKFLOW: Final = {
     "type": ["string", "object"],
+    "minLength": 1,
     "x-gorax-message": "`workflow` is the name of a file, {file, name}, or the workflow itself: {definition: ...}.",
     "if": {"type": "object", "required": ["definition"]},
     "then": _closed({"definition": _OBJECT, "settings": _OBJECT, "name": _TEXT, "description": _TEXT}),
-    "else": {
-        "if": {"type": "object"},
-        "then": _closed({"file": _TEXT, "name": _TEXT}, required=["file"]),
-        "else": _TEXT,
-    },
+    "else": {"if": {"type": "object"}, "then": _closed({"file": _TEXT, "name": _TEXT}, required=["file"])},
 }
 _GIVEN: Final = {
     "trigger": _OBJECT,

@@ -93,7 +93,7 @@ class Stage:
             if node.kind is NodeKind.TASK and node.credentials:
                 scope = scope.child({CREDENTIALS: stand_ins(node)})
             config = node.config.render(scope)
-            given = node.config.record(config) if config else None
+            given = node.config.record(config) if config or node.kind is NodeKind.TASK else None
             encode_bounded(given)
         except ExpressionError as error:
             return Failed(StepError(error.code, error.message))
