@@ -254,10 +254,8 @@ class Execution:
         Never returns between a step that stops the run and what follows from it: they are recorded together.
         """
         until = time.monotonic() + SLICE
-        while self._pure or self._events:
-            if self._pure and not self._ending:
-                if self._paused:
-                    return False
+        while self._events or (self._pure and not self._paused):
+            if self._pure and not (self._ending or self._paused):
                 self._evaluate(self._pure.popleft())
             else:
                 self._ending = False
@@ -266,7 +264,7 @@ class Execution:
                 self._do(proceed(self._plan, self._run.state, events))
             if not self._ending and (self._journal.crowded or time.monotonic() >= until):
                 break
-        return bool(self._pure or self._events)
+        return bool(self._events or (self._pure and not self._paused))
 
     async def _breathe(self) -> None:
         """Between two turns: let the others have theirs, let the journal write, and hear what was asked meanwhile."""
@@ -327,6 +325,8 @@ class Execution:
 
     def _look_again(self, due: Instant | None) -> Instant | None:
         """When to look at the run again, whatever comes."""
+        if self._paused:
+            return None
         if self._idle_since is None:
             return due
         patience = self._idle_since + CHILD_PATIENCE
@@ -374,7 +374,7 @@ class Execution:
 
     async def _arrival(self, due: Instant | None) -> None:
         """Wait until a report or an event is there, or the next wait is due."""
-        if self._inbox or self._signalled:
+        if self._inbox or self._signalled or (self._pure and not self._paused):
             return
         self._arrived = arrived = anyio.Event()
         if due is None:
