@@ -29,6 +29,11 @@ def sub(id: str, workflow: str, **config: Any) -> dict[str, Any]:
     return node(id, "sub_workflow", {"workflow_name": workflow, **config})
 
 
+def parked(api: Api, execution: str, what: str) -> None:
+    """Wait until a run waits for something."""
+    until(lambda: api.execution(execution)["waiting_for"] == what)
+
+
 def children(api: Api, parent: str) -> list[Any]:
     listed = api.data("GET", "/executions", params={"trigger_type": "sub_workflow", "limit": 200})
     return [each for each in listed if each["parent_execution_id"] == parent]
@@ -134,7 +139,7 @@ class TestSubWorkflow:
         name = fresh("slow")
         api.publish(flow(node("wait", "wait_for_event", {"event": name})), name)
         execution = api.start(api.publish(flow(sub("child", name))))
-        until(lambda: api.execution(execution)["waiting_for"] == "sub_workflow")
+        parked(api, execution, "sub_workflow")
         api.data("POST", "/events", {"name": name, "payload": 5})
         assert end(api, execution).output["child"]["wait"]["body"] == 5
 
@@ -145,7 +150,7 @@ class TestEvents:
         config = {"event": name, "correlation_key": "{{ trigger.body.order }}"}
         waiting = api.start(api.publish(flow(node("paid", "wait_for_event", config))), {"order": 7})
         other = api.start(api.publish(flow(node("paid", "wait_for_event", {**config, "timeout": "1s"}))), {"order": 8})
-        until(lambda: api.execution(waiting)["waiting_for"] == "event")
+        parked(api, waiting, "event")
         told = api.run(flow(node("tell", "publish_event", {**config, "payload": {"sum": 3}})), {"order": "7"})
         event = end(api, waiting).output["paid"]
         assert (event["id"], event["name"]) == (told.output["tell"]["event_id"], name)
@@ -175,7 +180,7 @@ class TestVerbs:
         sink.wait_for(path)
         api.data("POST", f"/executions/{execution}/pause")
         hold.set()
-        until(lambda: api.execution(execution)["waiting_for"] == "paused")
+        parked(api, execution, "paused")
         assert {step["node_id"]: step["status"] for step in api.steps(execution)} == {
             "start": "completed", "a": "completed",
         }  # fmt: skip
@@ -187,7 +192,7 @@ class TestVerbs:
         workflow = api.publish(flow(node("wait", "wait_for_event", {"event": name, "correlation_key": "x"})))
         one, other = api.start(workflow), api.start(workflow)
         for execution in (one, other):
-            until(lambda execution=execution: api.execution(execution)["waiting_for"] == "event")
+            parked(api, execution, "event")
         answer = api.data("POST", f"/executions/{one}/signal", {"name": name, "payload": 5})
         assert answer["delivered"] == 1
         assert end(api, one).output["wait"]["body"] == 5
@@ -269,7 +274,7 @@ class TestVerbs:
             edges="start > t >try> slow, t >finally> last",
         )  # fmt: skip
         execution = api.start(api.publish(definition))
-        until(lambda: api.execution(execution)["waiting_for"] == "timer")
+        parked(api, execution, "timer")
         api.data("POST", f"/executions/{execution}/cancel", params={"force": str(force).lower()})
         run = end(api, execution)
         assert (run.status, run.step("slow")["error_code"]) == ("cancelled", "cancelled")

@@ -105,7 +105,7 @@ class Waiting:
             "title": f"Did the step {node.id} happen?"[:255],
             "description": "Its worker died while it ran. Approve if it happened: the response becomes its output. "
             "Reject to run it again.",
-            "assignees": [{"type": "role", "id": "admin"}],
+            "assignees": [{"type": "role", "name": "admin"}],
         }
         self._recorder.open_task(self._task(node, wait, content))
 
