@@ -42,8 +42,8 @@ class EndStep(Struct, frozen=True, gc=False):
 class FoldLoop(Struct, frozen=True, gc=False):
     """Record what iterations of a loop gave, so that who rebuilds the run need not look at their steps again.
 
-    `results` are entries of the loop's output, for the iterations from `first` on without a gap; `prefix` is what the
-    paths of its iterations begin with, up to the index.
+    `results` are for the iterations from `first` on, without a gap: of each when it ended (an Instant) and its entry of
+    the loop's output. `prefix` is what the paths of its iterations begin with, up to the index.
     """
 
     step: StepKey

@@ -53,6 +53,19 @@ class StepDeclined(Struct, frozen=True, gc=False):
     at: Instant
 
 
+class IterationKept(Struct, frozen=True, gc=False):
+    """Iteration `index` of a loop has ended with this entry of its output, as the loop has recorded it (`FoldLoop`).
+
+    Told only to who rebuilds a run: what happened in the iteration is not told then.
+    """
+
+    step: StepKey
+    attempt: int
+    index: int
+    entry: Json
+    at: Instant
+
+
 class RunCancelled(Struct, frozen=True, gc=False):
     """Somebody asked for the end of the run. With `force` nothing more is run, not even a `finally`."""
 
@@ -79,5 +92,13 @@ class TimePassed(Struct, frozen=True, gc=False):
 
 
 Event: TypeAlias = (
-    RunStarted | StepSucceeded | StepFailed | StepAdmitted | StepDeclined | RunCancelled | RunFailed | TimePassed
+    RunStarted
+    | StepSucceeded
+    | StepFailed
+    | StepAdmitted
+    | StepDeclined
+    | IterationKept
+    | RunCancelled
+    | RunFailed
+    | TimePassed
 )

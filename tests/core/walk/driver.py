@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from random import Random
 from typing import Protocol, Self, TypeAlias
 
-from gorax_engine.core.commands import CancelStep, Command, EndRun, EndStep, OpenStep, SkipStep, StartStep
+from gorax_engine.core.commands import CancelStep, Command, EndRun, EndStep, FoldLoop, OpenStep, SkipStep, StartStep
 from gorax_engine.core.events import (
     Event,
     RunStarted,
@@ -71,6 +71,33 @@ class Batch:
     rows: tuple[Row, ...]
     begins: bool = False
     told: Event | None = None
+    folds: tuple[FoldLoop, ...] = ()
+
+
+@dataclass(frozen=True)
+class Durable:
+    """What another worker finds of a run."""
+
+    rows: Mapping[Attempt, StepRecord] = field(default_factory=dict)
+    told: tuple[Event, ...] = ()
+    folds: tuple[FoldLoop, ...] = ()
+
+    def read(self) -> tuple[dict[Attempt, StepRecord], dict[Attempt, list[Json]]]:
+        """Return the rows that must be read, which are not of iterations that are folded, and what is folded."""
+        folded: dict[Attempt, list[Json]] = {}
+        for fold in self.folds:
+            found = folded.setdefault((fold.step, fold.attempt), [])
+            assert len(found) == fold.first, "a fold is missing or comes twice"
+            found += fold.results
+        return {attempt: row for attempt, row in self.rows.items() if not self._is_folded(attempt[0])}, folded
+
+    def _is_folded(self, step: StepKey) -> bool:
+        return any(
+            step.round == fold.round
+            and step.path.startswith(fold.prefix)
+            and int(step.path[len(fold.prefix) :].partition("]")[0]) < fold.first + len(fold.results)
+            for fold in self.folds
+        )
 
 
 class Run:
@@ -96,6 +123,7 @@ class Run:
         self._due: list[tuple[Instant, int, Attempt]] = []
         self._results: dict[Attempt, Result] = {}
         self._written: list[Row] = []
+        self._folds: list[FoldLoop] = []
 
     @property
     def over(self) -> bool:
@@ -153,8 +181,9 @@ class Run:
         commands = proceed(self.plan, self.state, (event,))
         self.take(commands)
         told = None if not hasattr(event, "force") else event
-        self.batches.append(Batch(tuple(self._written), told=told))
+        self.batches.append(Batch(tuple(self._written), told=told, folds=tuple(self._folds)))
         self._written.clear()
+        self._folds.clear()
         return commands
 
     def take(self, commands: list[Command]) -> None:
@@ -176,6 +205,8 @@ class Run:
                 case EndStep(step=step, attempt=attempt, output=output, error=error, at=at):
                     state = StepState.COMPLETED if error is None else StepState.FAILED
                     self._write((step, attempt), StepRecord(state, at, output, None, error, self._started(command)))
+                case FoldLoop():
+                    self._folds.append(command)
                 case SkipStep(step=step, at=at, declined=declined):
                     self._write((step, 1), StepRecord(StepState.SKIPPED, at, outcome=DECLINED if declined else None))
                 case CancelStep(step=step, attempt=attempt, at=at):
@@ -264,20 +295,22 @@ class Run:
 
     # --- another worker -----------------------------------------------------------------------------------------------
 
-    def resume(self, rows: Mapping[Attempt, StepRecord], told: tuple[Event, ...], trigger: str) -> Recovered:
-        """Take over a run of which these rows are durable, and to which these ends from without came."""
-        self.rows = dict(rows)
-        self.ends = self.ends[len(told) :]
-        rebuilt = recover(self.plan, self.state, RunStarted(trigger, self.data, START), rows, told)
+    def resume(self, found: Durable, trigger: str) -> Recovered:
+        """Take over a run of which this is durable."""
+        self.rows = dict(found.rows)
+        self.ends = self.ends[len(found.told) :]
+        rows, folded = found.read()
+        rebuilt = recover(self.plan, self.state, RunStarted(trigger, self.data, START), rows, found.told, folded)
         self.now = rebuilt.latest
         for command in rebuilt.commands:
             if isinstance(command, StartStep | OpenStep | EndStep | CancelStep):
                 assert not self.has_ended((command.step, command.attempt)), f"{command} repeats what is recorded"
             if isinstance(command, SkipStep):
-                assert (command.step, 1) not in rows, f"{command} repeats what is recorded"
+                assert (command.step, 1) not in self.rows, f"{command} repeats what is recorded"
         self.take(rebuilt.commands)
-        self.batches.append(Batch(tuple(self._written)))
+        self.batches.append(Batch(tuple(self._written), folds=tuple(self._folds)))
         self._written.clear()
+        self._folds.clear()
         return rebuilt
 
 
@@ -287,22 +320,18 @@ def replace_time(event: Event, at: Instant) -> Event:
     return type(event)(**{**fields, "at": at})
 
 
-def durable(run: Run, count: int, rng: Random) -> tuple[dict[Attempt, StepRecord], tuple[Event, ...]]:
-    """The rows and ends that had become durable when the worker died after `count` batches.
+def durable(run: Run, count: int, rng: Random, before: Durable = Durable()) -> Durable:
+    """What had become durable when the worker died after `count` batches; `before` is what it had taken over.
 
     The row of a step that was started may be missing; one of a scope is there with what it follows from.
     """
-    rows: dict[Attempt, StepRecord] = {}
-    told: list[Event] = []
+    rows: dict[Attempt, StepRecord] = dict(before.rows)
+    told, folds = list(before.told), list(before.folds)
     for batch in run.batches[:count]:
         if batch.begins and rng.random() < 0.3:
             continue
         rows.update(batch.rows)
+        folds += batch.folds
         if batch.told is not None:
             told.append(batch.told)
-    return rows, tuple(told)
-
-
-def without_times(record: StepRecord) -> StepRecord:
-    """The record, but for when it was."""
-    return replace(record, at=0, started=None)
+    return Durable(rows, tuple(told), tuple(folds))

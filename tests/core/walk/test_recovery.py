@@ -3,6 +3,7 @@
 Random workflows with scopes are cut in `test_nested`; here are flat graphs, and cases by hand.
 """
 
+from collections.abc import Mapping
 from random import Random
 
 import pytest
@@ -15,17 +16,17 @@ from gorax_engine.core.model import StepError, StepKey
 from gorax_engine.core.states import TERMINAL_STEPS, ExecutionState, StepState
 from gorax_engine.core.walk import Recovered, StepRecord, initial, proceed, recover
 from gorax_engine.core.walk.recovery import CUT, DECLINED, recorded_outcome
-from tests.core.walk.driver import SEED, START, Attempt, Result, Run, durable
+from tests.core.walk.driver import SEED, START, Attempt, Durable, Result, Run, durable
 from tests.core.walk.graphs import Arrow, Graph, Scripted, random_graph
 
 SEEDS = st.integers(0, 2**48)
 SIZES = st.integers(1, 12)
 
 
-def resume(graph: Graph, rows: dict[Attempt, StepRecord]) -> tuple[Run, Recovered]:
+def resume(graph: Graph, rows: Mapping[Attempt, StepRecord]) -> tuple[Run, Recovered]:
     """Another worker's view of the run."""
     other = Run(graph.plan(), graph)
-    return other, other.resume(rows, (), graph.trigger)
+    return other, other.resume(Durable(rows), graph.trigger)
 
 
 @settings(max_examples=2000, deadline=None)
@@ -34,7 +35,7 @@ def test_a_run_cut_anywhere_comes_to_the_same_end(seed: int, size: int) -> None:
     rng = Random(seed)
     graph = random_graph(rng, size)
     run = graph.run().finish()
-    rows, _ = durable(run, rng.randint(0, len(run.batches)), rng)
+    rows = durable(run, rng.randint(0, len(run.batches)), rng).rows
     other, rebuilt = resume(graph, rows)
     assert rebuilt.in_doubt == {attempt for attempt, record in rows.items() if record.state is StepState.RUNNING}
     other.finish()
@@ -66,7 +67,7 @@ def test_a_rebuilt_run_can_be_ended_at_once(seed: int, size: int) -> None:
     rng = Random(seed)
     graph = random_graph(rng, size, calm=True)
     run = graph.run().finish()
-    rows, _ = durable(run, rng.randint(0, len(run.batches)), rng)
+    rows = durable(run, rng.randint(0, len(run.batches)), rng).rows
     other, rebuilt = resume(graph, rows)
     if other.over:
         return

@@ -1,4 +1,6 @@
-"""The rules of retry scopes, of `retry` and `timeout` on scopes, of circuit breakers, and of how a failure goes outward."""
+"""The rules of retry scopes, `retry` and `timeout` on scopes, circuit breakers, and how a failure goes outward."""
+
+from itertools import pairwise
 
 import pytest
 
@@ -52,7 +54,7 @@ def test_delays_between_the_rounds() -> None:
     assert starts[1] - starts[0] == starts[2] - starts[1] == 2 * SECOND + 10
     grown = flow(AGAIN, {"r": retry(4, 1, strategy="exponential", multiplier=3, max_delay=5)}, {"a": fails(after=10)})
     starts = [command.at for command in grown.commands if isinstance(command, StartStep) and command.step.node == "a"]
-    assert [later - sooner - 10 for sooner, later in zip(starts, starts[1:], strict=False)] == [
+    assert [later - sooner - 10 for sooner, later in pairwise(starts)] == [
         1 * SECOND,
         3 * SECOND,
         5 * SECOND,

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final, assert_never
 from gorax_engine.core.commands import CancelStep, Command, EndRun, EndStep, SkipStep, StartStep
 from gorax_engine.core.events import (
     Event,
+    IterationKept,
     RunCancelled,
     RunFailed,
     RunStarted,
@@ -127,6 +128,8 @@ class Walk:
                 self._started(event)
             case StepAdmitted():
                 self._admitted(event)
+            case IterationKept():
+                self._kept(event)
             case RunCancelled():
                 self._end_from_without(Cancelled(event.reason), force=event.force)
             case RunFailed():
@@ -263,6 +266,13 @@ class Walk:
             return
         if isinstance(node.scope, BreakerPlan) and node.index not in frame.scopes:
             scopes.begin(self, frame, node)
+
+    def _kept(self, event: IterationKept) -> None:
+        node = self.plan.nodes.get(event.step.node)
+        frame = None if node is None else self.state.frame_of(node, event.step)
+        run = None if node is None or frame is None else frame.scopes.get(node.index)
+        if run is not None and run.attempt == event.attempt and run.result is None:
+            scopes.iteration_kept(self, run, event.index, event.entry)
 
     # --- edges and nodes ----------------------------------------------------------------------------------------------
 
@@ -450,7 +460,7 @@ class Walk:
     def _feeders(self, frame: Frame, join: PlanNode) -> list[int]:
         """Return the nodes that are not decided and all of whose ways lead to a join."""
         body = frame.body
-        ways = {}  # of a node, how many lead elsewhere as far as is known
+        ways: dict[int, int] = {}  # of a node, how many lead elsewhere as far as is known
         found: list[int] = []
         pending = [join.index]
         while pending:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from gorax_engine.core.commands import CancelStep, EndStep, OpenStep, SkipStep, StartStep
 from gorax_engine.core.events import (
     Event,
+    IterationKept,
     RunStarted,
     StepAdmitted,
     StepDeclined,
@@ -72,17 +73,22 @@ def recover(
     `ends` are events from without that were told before, at their times. `folded` is what is recorded together of the
     first iterations of loops, by the loops' attempts; the records of their steps are not needed then.
     """
-    state.folded.update(folded or {})
-    told = [started, *events_of(plan, records, ends)]
+    state.folded.update((loop, len(kept)) for loop, kept in (folded or {}).items())
+    told = [started, *events_of(plan, records, ends, folded)]
     latest = max([told[-1].at, *(record.at for record in records.values())])
     # What a timer did is recorded without an event: the timers of that time have fired.
     commands = proceed(plan, state, [*told, TimePassed(latest)])
     return Recovered(list(_unanswered(commands, records)), _in_doubt(plan, records), latest)
 
 
-def events_of(plan: Plan, records: Mapping[tuple[StepKey, int], StepRecord], ends: Iterable[Event] = ()) -> list[Event]:
+def events_of(
+    plan: Plan,
+    records: Mapping[tuple[StepKey, int], StepRecord],
+    ends: Iterable[Event] = (),
+    folded: Mapping[tuple[StepKey, int], list[Json]] | None = None,
+) -> list[Event]:
     """Return what is recorded, and `ends`, as events in the order in which they happened."""
-    events = [*_events(plan, records), *((end.at, 0, end) for end in ends)]
+    events = [*_events(plan, records), *_kept(folded or {}), *((end.at, 0, end) for end in ends)]
     events.sort(key=lambda entry: entry[:2])
     return [event for _, _, event in events]
 
@@ -111,12 +117,18 @@ def _events(plan: Plan, records: Mapping[tuple[StepKey, int], StepRecord]) -> It
             case StepState.FAILED:
                 if record.error is None:
                     raise ValueError(f"the failed record of {step} has no error")
-                last = 2 if record.error.code == CANCELLED_CODE else 1
+                last = 3 if record.error.code == CANCELLED_CODE else 1
                 yield record.at, last, StepFailed(step, attempt, record.error, record.at)
             case StepState.SKIPPED if record.outcome == DECLINED or node.when is not None:
-                yield record.at, 1 if record.outcome == DECLINED else 2, StepDeclined(step, record.at)
+                yield record.at, 1 if record.outcome == DECLINED else 3, StepDeclined(step, record.at)
             case StepState.SKIPPED | StepState.PENDING | StepState.RUNNING:
                 pass
+
+
+def _kept(folded: Mapping[tuple[StepKey, int], list[Json]]) -> Iterable[tuple[Instant, int, Event]]:
+    for (step, attempt), kept in folded.items():
+        for index, (at, entry) in enumerate(kept):
+            yield at, 2, IterationKept(step, attempt, index, entry, at)
 
 
 def _unanswered(commands: Iterable[Command], records: Mapping[tuple[StepKey, int], StepRecord]) -> Iterable[Command]:

@@ -168,9 +168,7 @@ def _begin_loop(walk: Walk, run: LoopRun, plan: LoopPlan, config: Mapping[str, J
             )
             fail_scope(walk, run, StepError("max_iterations", message))
             return
-    folded = walk.state.folded.pop((run.frame.key(run.node), run.attempt), ())
-    run.results = dict(enumerate(folded))
-    run.next = run.judged = run.whole = run.folded = len(folded)
+    run.kept = run.whole = run.folded = walk.state.folded.pop((run.frame.key(run.node), run.attempt), 0)
     _more_iterations(walk, run, plan)
 
 
@@ -181,12 +179,12 @@ def fail_scope(walk: Walk, run: ScopeRun, error: StepError) -> None:
 
 def _more_iterations(walk: Walk, run: LoopRun, plan: LoopPlan) -> None:
     """Begin iterations up to the limit; end the loop when none is left."""
-    while run.result is None and not run.over and len(run.children) < plan.max_concurrency:
+    while run.result is None and not run.over and len(run.children) + run.absent < plan.max_concurrency:
         if not _has_next(walk, run, plan):
             run.over = True
             break
         _begin_iteration(walk, run, plan)
-    if run.result is None and run.over and not run.children:
+    if run.result is None and run.over and not (run.children or run.absent):
         ordered = [run.results[index] for index in sorted(run.results)]
         walk.finish(run, Success({"iteration_count": len(ordered), "iterations": ordered}))
 
@@ -241,6 +239,9 @@ def _names(run: LoopRun, plan: LoopPlan, index: int) -> dict[str, Json]:
 def _begin_iteration(walk: Walk, run: LoopRun, plan: LoopPlan) -> None:
     frame, index = run.frame, run.next
     run.next += 1
+    if index < run.kept:
+        run.absent += index not in run.results
+        return  # what it gave is told at its time
     path = f"{_prefix(run)}{index}]"
     names, outputs = _names(run, plan, index), frame.outputs
     if plan.as_steps:
@@ -263,13 +264,28 @@ def _iteration_ended(walk: Walk, run: LoopRun, plan: LoopPlan, child: Frame, res
         entry["output"] = None
         entry["error"] = dict(result.bound)
     run.results[index] = entry
+    if plan.folds:
+        run.ended[index] = walk.at
     if plan.condition is not None:
         run.last = child
     if plan.breaks:
         run.waiting[index] = child
         _judge_breaks(walk, run, plan)
-    if plan.folds and run.result is None:
+    if plan.folds and run.result is None and not run.broken:
         _fold(walk, run, plan)
+    _more_iterations(walk, run, plan)
+
+
+def iteration_kept(walk: Walk, run: ScopeRun, index: int, entry: Json) -> None:
+    """An iteration has ended of which only the end is known."""
+    plan = run.node.scope
+    assert isinstance(run, LoopRun)
+    assert isinstance(plan, LoopPlan)
+    run.results[index] = entry
+    if index < run.next:
+        run.absent -= 1
+    if plan.breaks:
+        _judge_breaks(walk, run, plan)
     _more_iterations(walk, run, plan)
 
 
@@ -279,7 +295,7 @@ def _fold(walk: Walk, run: LoopRun, plan: LoopPlan) -> None:
         run.whole += 1
     if run.whole - run.folded >= FOLD:
         frame = run.frame
-        results = [run.results[index] for index in range(run.folded, run.whole)]
+        results = [[run.ended.pop(index), run.results[index]] for index in range(run.folded, run.whole)]
         prefix = _prefix(run)
         walk.commands.append(FoldLoop(frame.key(run.node), run.attempt, run.folded, results, prefix, run.round))
         run.folded = run.whole
@@ -293,12 +309,14 @@ def _prefix(run: ScopeRun) -> str:
 
 def _judge_breaks(walk: Walk, run: LoopRun, plan: LoopPlan) -> None:
     """Judge the iterations that have ended, in the order of their indexes."""
-    while not run.over and run.judged in run.waiting:
-        child = run.waiting.pop(run.judged)
+    while not run.broken and (run.judged in run.waiting or (run.judged < run.kept and run.judged in run.results)):
+        child = run.waiting.pop(run.judged, None)
         run.judged += 1
+        if child is None:
+            continue  # it was judged before it was recorded
         try:
             if any(is_true(condition(walk.scope(child))) for condition in plan.breaks):
-                run.over = True
+                run.over = run.broken = True
         except ExpressionError as error:
             message = f"A break condition of {run.node.id}: {error.message}"
             fail_scope(walk, run, StepError(error.code, message))

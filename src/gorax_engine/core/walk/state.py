@@ -159,13 +159,14 @@ class ScopeRun:
 
 @dataclass(slots=True, eq=False)
 class LoopRun(ScopeRun):
-    """`items` (None for a while loop) with their `keys`; `results` by index.
+    """`items` (None for a while loop) with their `keys`; `results` by index, `ended` when those not folded yet ended.
 
-    The first `whole` iterations have ended, the first `folded` of them are recorded together.
+    `next` is the next iteration to begin; `over`: none begins any more, `broken`: because of a break condition.
+    `waiting` are ended frames whose break conditions are still to be judged, `judged` how many have been. `last` is the
+    iteration that a `while` looks back to.
 
-    `next` is the next iteration to begin; `over`: none begins any more. `waiting` are ended frames whose break
-    conditions are still to be judged, `judged` how many have been. `last` is the iteration that a `while` looks back
-    to.
+    The first `whole` iterations have ended, the first `folded` of them are recorded together. Of a run that is rebuilt,
+    `kept` is how many were: they have no frames, and those that have begun and not ended are `absent`.
     """
 
     items: list[Json] | None = None
@@ -174,8 +175,12 @@ class LoopRun(ScopeRun):
     judged: int = 0
     over: bool = False
     results: dict[int, Json] = field(default_factory=dict)
+    ended: dict[int, Instant] = field(default_factory=dict)
+    broken: bool = False
     whole: int = 0
     folded: int = 0
+    kept: int = 0
+    absent: int = 0
     waiting: dict[int, Frame] = field(default_factory=dict)
     last: Frame | None = None
 
@@ -232,7 +237,7 @@ class WalkState:
     frames: the open ones, by body, path and round.   running: how many steps are at work.
     ready: those that wait for a place.   timers: a heap of (due, number, timer).
     rounds: (scope, path) -> the last round that it used there.
-    folded: attempts of loops -> what is recorded of their first iterations, until they open.
+    folded: attempts of loops -> of how many first iterations it is recorded what they gave, until they open.
     roots: all expression roots at the top; but for `steps` they are frozen at the start.   at: when the last event was.
     """
 
@@ -267,7 +272,7 @@ class WalkState:
         self.seed = seed
         self.at: Instant = 0
         self.forced = False
-        self.folded: dict[tuple[StepKey, int], list[Json]] = {}
+        self.folded: dict[tuple[StepKey, int], int] = {}
 
     @property
     def outputs(self) -> Mapping[str, Json]:

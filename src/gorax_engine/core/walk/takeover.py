@@ -2,48 +2,94 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
 
-from gorax_engine.core.events import StepDeclined, StepFailed, StepSucceeded
+from gorax_engine.core.events import StepAdmitted, StepDeclined, StepFailed, StepSucceeded
+from gorax_engine.core.instants import format_instant
 from gorax_engine.core.scopes import JoinPlan
+from gorax_engine.core.states import StepState
 from gorax_engine.core.walk.advance import proceed
-from gorax_engine.core.walk.recovery import events_of
+from gorax_engine.core.walk.recovery import DECLINED, StepRecord, beginning, events_of
+from gorax_engine.core.walk.state import Failure
 
 if TYPE_CHECKING:
-    from gorax_engine.core.events import RunStarted
+    from gorax_engine.core.events import Event, RunStarted
     from gorax_engine.core.model import StepKey
     from gorax_engine.core.plan import Plan
-    from gorax_engine.core.walk.recovery import StepRecord
     from gorax_engine.core.walk.state import WalkState
 
-    Records = Mapping[tuple[StepKey, int], StepRecord]
+    Attempt = tuple[StepKey, int]
+    Records = Mapping[Attempt, StepRecord]
+
+TIMEOUTS: Final = frozenset({"timeout", "join_timeout"})
+"""Failures of scopes that their clocks decided, not their steps."""
 
 
 def take_over(
-    plan: Plan, state: WalkState, started: RunStarted, records: Records, from_step: str | None = None
+    plan: Plan,
+    begin: Callable[[], WalkState],
+    started: RunStarted,
+    records: Records,
+    from_step: str | None = None,
 ) -> dict[tuple[StepKey, int], StepRecord]:
-    """Return the records that a new run of `plan` begins with; `state` is a new one, and spent afterwards.
+    """Return the records that a new run of `plan` begins with; `begin` returns a new state.
 
-    The old run is walked again in the new plan. What it comes to is taken over, up to the failure that ended it: the
-    step that failed begins anew, with all its attempts. With `from_step` so does that step, and all that depends on it.
+    The old run is walked again in the new plan, and what it comes to is taken over. If that ends in failure, the step
+    that failed is left out, so that it begins anew with all its attempts, and so on until the run is to go on: what ran
+    only because of the failure (a catch, a finally) is not come to then. Of a scope whose time was over, all is left
+    out that happened afterwards. With `from_step` that step is left out, too, with all that is in it.
     """
     left_out = frozenset() if from_step is None else _within(plan, from_step)
-    taken: dict[tuple[StepKey, int], StepRecord] = {}
-    proceed(plan, state, (started,))
-    for event in events_of(plan, records):
-        if not isinstance(event, StepSucceeded | StepFailed | StepDeclined) or event.step.node in left_out:
-            proceed(plan, state, (event,))
+    events = [event for event in events_of(plan, records) if getattr(event, "step").node not in left_out]  # noqa: B009
+    first = beginning(started, records)
+    while True:
+        state = begin()
+        proceed(plan, state, (first,))
+        taken = _walk(plan, state, events, records)
+        failure = state.top.result
+        if not isinstance(failure, Failure):
+            return taken
+        kept = _without_cause(events, taken, failure)
+        if len(kept) == len(events):
+            return taken  # it fails whatever its steps do
+        events = kept
+
+
+def _walk(plan: Plan, state: WalkState, events: Sequence[Event], records: Records) -> dict[Attempt, StepRecord]:
+    """Tell `state` the events that it comes to; return their records."""
+    taken: dict[Attempt, StepRecord] = {}
+    for event in events:
+        assert isinstance(event, StepSucceeded | StepFailed | StepDeclined | StepAdmitted)
+        node = plan.nodes[event.step.node]
+        frame = state.frame_of(node, event.step)
+        attempt = None if frame is None else frame.attempts.get(node.index)
+        if attempt is None or (isinstance(event, StepFailed | StepAdmitted) and event.attempt != attempt):
             continue
-        frame = state.frame_of(plan.nodes[event.step.node], event.step)
-        attempt = None if frame is None else frame.attempts.get(plan.nodes[event.step.node].index)
-        if attempt is None or (isinstance(event, StepFailed) and event.attempt != attempt):
-            continue
+        record = records.get((event.step, attempt))
+        if record is None or (isinstance(event, StepDeclined) and record.outcome != DECLINED):
+            continue  # it was skipped because the run ended
+        if isinstance(event, StepAdmitted):
+            record = StepRecord(StepState.RUNNING, event.at, started=event.at)
+        taken[event.step, attempt] = record
         proceed(plan, state, (event,))
-        if isinstance(event, StepFailed) and state.top.result is not None:
-            return {key: record for key, record in taken.items() if key[0] != event.step}
-        taken[event.step, attempt] = records[event.step, attempt]
     return taken
+
+
+def _without_cause(events: Sequence[Event], taken: Records, failure: Failure) -> list[Event]:
+    """Leave out what the failure came from."""
+    node, at = failure.bound.get("node_id"), failure.bound.get("timestamp")
+    failed = [
+        (format_instant(record.at) == at, record.at, step)
+        for (step, _), record in taken.items()
+        if record.state is StepState.FAILED and step.node == node
+    ]
+    if failed:
+        culprit = max(failed)[2]
+        return [event for event in events if getattr(event, "step") != culprit]  # noqa: B009
+    if failure.bound.get("code") in TIMEOUTS or failure.error.code in TIMEOUTS:
+        return [event for event in events if format_instant(event.at) < str(at)]
+    return list(events)
 
 
 def _within(plan: Plan, step: str) -> frozenset[str]:
