@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
+import aiohttp
 import anyio
 import anyio.to_thread
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a child does: `kind` drive, limit, claim or hold; the rest as that kind needs it."""
+    """What a child does: `kind` drive, limit, claim, hold or bare; the rest as that kind needs it."""
 
     kind: str
     dsn: str
@@ -50,6 +51,7 @@ class Job:
     mode: str = "pure"
     copy: bool = False
     lease: float = 15.0
+    warm: int = 20
 
     @property
     def seeded(self) -> bench.Seeded:
@@ -61,7 +63,7 @@ def main() -> None:
     """Carry out the job in argv."""
     job = Job(**json.loads(sys.argv[1]))
     configure_logging("warning", "json", stream=sys.stderr)
-    work = {"drive": _drive, "limit": _limit, "claim": _claim, "hold": _drive}[job.kind]
+    work = {"drive": _drive, "limit": _limit, "claim": _claim, "hold": _drive, "bare": _bare}[job.kind]
     result = anyio.run(work, job, backend_options={"use_uvloop": True})
     print(json.dumps(result), flush=True)
 
@@ -90,7 +92,7 @@ async def _drive(job: Job) -> dict[str, Any]:
         _settings(job), roles=roles, name=name, telemetry=telemetry, nodes=[Noop(), Hold()]
     ) as engine:
         # The first runs compile the plan, prepare the statements and warm the caches.
-        await _starts(engine, job, 20 if job.kind == "drive" else 0, 10)
+        await _starts(engine, job, job.warm if job.kind == "drive" else 0, 10)
         settle_memory()
         await _go()
         began, cpu = time.time(), time.process_time()
@@ -172,6 +174,25 @@ async def _claim(job: Job) -> dict[str, Any]:
             await bench.unclaim(job.dsn, worker_id)
         await workers_store.release(session, worker_id)
     return {"claimed": claimed, "seconds": seconds}
+
+
+async def _bare(job: Job) -> dict[str, Any]:
+    """Make `count` calls to the server at `mode`, `concurrency` at a time, with the engine's HTTP library alone."""
+    await _go()
+    left = iter(range(job.count))
+
+    async def calls(session: aiohttp.ClientSession) -> None:
+        for number in left:
+            async with session.post(job.mode, json={"n": number}) as answer:
+                await answer.json()
+
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+        began = time.perf_counter()
+        async with anyio.create_task_group() as tasks:
+            for _ in range(job.concurrency):
+                tasks.start_soon(calls, session)
+        seconds = time.perf_counter() - began
+    return {"calls_per_s": job.count / seconds}
 
 
 if __name__ == "__main__":

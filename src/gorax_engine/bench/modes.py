@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from statistics import median
 from typing import Any, Final
 from uuid import UUID, uuid4
@@ -168,6 +169,66 @@ async def recovery(dsn: str, options: Options) -> Result:
     return {"lease_s": lease, "resumed": resumed, "all_resumed_after_s": seconds, "processes": 2}
 
 
+async def loop(dsn: str, options: Options) -> Result:
+    """`loop`: runs of one loop of `steps` pure iterations, against as many steps in short chains of the same node."""
+    chains = replace(options, executions=options.executions * options.steps // 10, steps=10, processes=1)
+    flat = await _engine(dsn, chains, workload.pure(10))
+    one = replace(options, processes=1)
+    looped = await _engine(dsn, one, workload.loop(options.steps), concurrency=1, warm=1)
+    rate = looped["steps_per_s"]
+    return {**looped, "pure_steps_per_s": flat["steps_per_s"], "ratio": rate / flat["steps_per_s"]}
+
+
+async def loop_http(dsn: str, options: Options) -> Result:
+    """`loop_http`: a loop around HTTP calls, 1,000 iterations at a time, against a bare client of the library."""
+    async with load.answering_server() as url:
+        one = replace(options, processes=1)
+        looped = await _engine(dsn, one, workload.loop_http(options.steps, IN_FLIGHT, url), concurrency=1, warm=1)
+        job = Job("bare", dsn, str(UUID(int=0)), str(UUID(int=0)), count=options.steps, concurrency=IN_FLIGHT, mode=url)
+        (bare,) = await run_together([job])
+    return {**looped, "bare_calls_per_s": bare["calls_per_s"], "ratio": looped["steps_per_s"] / bare["calls_per_s"]}
+
+
+async def sub_workflow(dsn: str, options: Options) -> Result:
+    """`sub_workflow`: what a child that is waited for costs: one parent at a time, and the same without a child."""
+    one = replace(options, processes=1, steps=1)
+    plain = await _engine(dsn, one, workload.child(), concurrency=1)
+    child_of = await bench.seed(dsn, encode(workload.child()))
+    definition = encode(workload.parent(str(child_of.workflow_id)))
+    seeded = await bench.seed(dsn, definition, tenant=child_of.tenant_id)
+    nested = await _engine(dsn, one, {}, concurrency=1, seeded=seeded)
+    extra = nested["commits_per_execution"] - plain["commits_per_execution"]
+    return {**nested, "extra_commits": extra, "plain_latency_ms": plain["latency_ms"]}
+
+
+async def wake(dsn: str, options: Options) -> Result:
+    """`wake`: parked runs that are all due at once, beside 100,000 that are not; when has the last one ended?"""
+    waiting = await bench.seed(dsn, encode(workload.parked("2h")))
+    async with child(_job("hold", dsn, waiting, count=PARKED)) as parker:
+        await parker.ready()
+        await parker.go()
+        await parker.ready()
+        moment = datetime.now(UTC) + timedelta(seconds=20)
+        seeded = await bench.seed(dsn, encode(workload.due_at(moment.isoformat())))
+        async with child(_job("hold", dsn, seeded, count=options.executions)) as due:
+            await due.ready()
+            await due.go()
+            await due.ready()
+            while (await bench.backlog(dsn))["parked"] < PARKED + options.executions and datetime.now(UTC) < moment:
+                await anyio.sleep(0.2)
+            parked = (await bench.backlog(dsn))["parked"]
+            before = load.rss_mb(due.process.pid)
+            lags = await bench.lags(dsn, seeded.workflow_id, moment, options.executions)
+    return {
+        "parked": parked,
+        "woken": len(lags),
+        "last_after_s": lags[-1],
+        "lag_s": percentiles(lags),
+        "rss_mb": before,
+        "processes": 2,
+    }
+
+
 async def _forget_runs(dsn: str) -> None:
     await bench.fill_queue(dsn, bench.Seeded(UUID(int=0), UUID(int=0)), 0)
 
@@ -185,15 +246,24 @@ async def _limit(dsn: str, options: Options) -> dict[str, float]:
     return rates
 
 
-async def _engine(dsn: str, options: Options, definition: Mapping[str, Json], concurrency: int = 192) -> Result:
-    seeded = await bench.seed(dsn, encode(definition))
+async def _engine(
+    dsn: str,
+    options: Options,
+    definition: Mapping[str, Json],
+    concurrency: int = 192,
+    warm: int = 20,
+    seeded: bench.Seeded | None = None,
+) -> Result:
+    seeded = seeded or await bench.seed(dsn, encode(definition))
     each = max(1, options.executions // options.processes)
-    job = _job("drive", dsn, seeded, count=each, concurrency=concurrency, slots=2 * max(concurrency, 100))
+    slots = 2 * max(concurrency, 100)
+    job = _job("drive", dsn, seeded, count=each, concurrency=concurrency, slots=slots, warm=warm)
     before = await bench.commits(dsn)
     results = await run_together([job] * options.processes)
     commits = await bench.commits(dsn) - before
-    if failed := await bench.not_completed(dsn, seeded.workflow_id):
-        raise BenchFailed(f"{failed} runs did not complete, so what was measured means nothing")
+    failed, reason = await bench.not_completed(dsn, seeded.workflow_id)
+    if failed:
+        raise BenchFailed(f"{failed} runs did not complete ({reason}), so what was measured means nothing")
     total, seconds = each * options.processes, _span(results)
     return {
         "executions": total,
@@ -205,6 +275,7 @@ async def _engine(dsn: str, options: Options, definition: Mapping[str, Json], co
         "commits_per_execution": commits / total,
         "cpu_us_per_execution": sum(result["cpu"] for result in results) / total * 1e6,
         "latency_ms": percentiles([each for result in results for each in result["latencies"]]),
+        "rss_mb": max(result["rss_mb"] for result in results),
         "backlog": (await bench.backlog(dsn))["ready"],
     }
 
@@ -240,5 +311,9 @@ MODES: Final[Mapping[str, tuple[Mode, int, int]]] = {
     "idle": (idle, 0, 0),
     "memory": (memory, PARKED, 0),
     "recovery": (recovery, 200, 1),
+    "loop": (loop, 5, 10_000),
+    "loop_http": (loop_http, 3, 10_000),
+    "sub_workflow": (sub_workflow, 500, 1),
+    "wake": (wake, 1_000, 1),
 }
 """Each mode with its default number of executions and steps."""

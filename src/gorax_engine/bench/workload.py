@@ -87,6 +87,58 @@ def fanout(width: int) -> dict[str, Json]:
     return {"nodes": [{"id": "start", "type": "manual_trigger", "config": {}}, *nodes], "edges": edges}
 
 
+def loop(iterations: int) -> dict[str, Json]:
+    """A loop around one transform, an iteration after the other."""
+    return _loop({"source": iterations, "max_iterations": max(iterations, 1)}, _step_of_loop())
+
+
+def loop_http(iterations: int, concurrency: int, url: str) -> dict[str, Json]:
+    """A loop around an HTTP call, many iterations at a time."""
+    call = {"id": "s1", "type": "http_request", "config": {"method": "POST", "url": url, "body": {"n": "{{ item }}"}}}
+    return _loop({"source": iterations, "max_iterations": iterations, "max_concurrency": concurrency}, call)
+
+
+def _step_of_loop() -> dict[str, Json]:
+    mapping = {
+        "n": "{{ item + 1 }}",
+        "label": f"step {{{{ loop.index }}}} of {{{{ trigger.body.name }}}}: {LABELS[0]}",
+        "tags": "{{ trigger.body.tags }}",
+    }
+    return {"id": "s1", "type": "transform", "config": {"mapping": mapping}}
+
+
+def _loop(config: dict[str, Json], body: dict[str, Json]) -> dict[str, Json]:
+    return {
+        "nodes": [
+            {"id": "start", "type": "manual_trigger", "config": {}},
+            {"id": "items", "type": "loop", "config": config},
+            body,
+            {"id": "count", "type": "formula", "config": {"expression": "steps.items.iteration_count"}},
+        ],
+        "edges": [
+            {"id": "e1", "source": "start", "target": "items"},
+            {"id": "e2", "source": "items", "target": "s1", "label": "body"},
+            {"id": "e3", "source": "items", "target": "count", "label": "done"},
+        ],
+    }
+
+
+def child() -> dict[str, Json]:
+    """What a parent runs: one formula."""
+    return chain([{"id": "s1", "type": "formula", "config": {"expression": "trigger.body.n + 1"}}])
+
+
+def parent(child_id: str) -> dict[str, Json]:
+    """One sub-workflow, waited for."""
+    config = {"workflow_id": child_id, "input_mapping": {"n": "{{ trigger.body.n }}"}}
+    return chain([{"id": "s1", "type": "sub_workflow", "config": config}])
+
+
+def due_at(moment: str) -> dict[str, Json]:
+    """One durable timer until a moment."""
+    return chain([{"id": "s1", "type": "delay", "config": {"until": moment}}])
+
+
 def hold(seconds: float) -> dict[str, Json]:
     """One step that holds."""
     return chain([{"id": "s1", "type": "bench_hold", "config": {"seconds": seconds}}])

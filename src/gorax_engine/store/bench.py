@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from uuid import UUID, uuid4
 
+import anyio
 import asyncpg
 from asyncpg.pgproto import pgproto
 
@@ -39,13 +40,19 @@ class Seeded:
     workflow_id: UUID
 
 
-async def seed(dsn: str, definition: str, webhook_path: str | None = None) -> Seeded:
-    """Make a tenant and a published workflow of `definition` (JSON text), with a webhook if a path is given."""
+async def seed(dsn: str, definition: str, webhook_path: str | None = None, tenant: UUID | None = None) -> Seeded:
+    """Make a published workflow of `definition` (JSON text), with a webhook if a path is given.
+
+    It gets a tenant of its own, unless it is to be one of `tenant`'s.
+    """
     async with operator_connection(dsn) as connection, connection.transaction():
         workflow_id = uuid4()
-        tenant_id, user_id = await create_tenant(connection, "bench", f"bench-{workflow_id.hex[:12]}", "enterprise")
-        await connection.execute(_SQL.lift_limits, tenant_id)
-        await connection.execute(_SQL.add_workflow, workflow_id, tenant_id, "bench", definition, user_id)
+        if tenant is None:
+            tenant_id, user_id = await create_tenant(connection, "bench", f"bench-{workflow_id.hex[:12]}", "enterprise")
+            await connection.execute(_SQL.lift_limits, tenant_id)
+        else:
+            tenant_id, user_id = tenant, await connection.fetchval(_SQL.any_user, tenant)
+        await connection.execute(_SQL.add_workflow, workflow_id, tenant_id, workflow_id.hex, definition, user_id)
         await connection.execute(_SQL.add_version, workflow_id, tenant_id, definition, user_id)
         if webhook_path is not None:
             await connection.execute(_SQL.add_webhook, tenant_id, workflow_id, webhook_path)
@@ -64,10 +71,22 @@ async def backlog(dsn: str) -> dict[str, int]:
         return dict(await connection.fetchrow(_SQL.backlog) or {})
 
 
-async def not_completed(dsn: str, workflow_id: UUID) -> int:
-    """Return how many runs of the workflow did not complete."""
+async def not_completed(dsn: str, workflow_id: UUID) -> tuple[int, str | None]:
+    """Return how many runs of the workflow did not complete, and what became of one of them."""
     async with operator_connection(dsn) as connection:
-        return int(await connection.fetchval(_SQL.not_completed, workflow_id))
+        row = await connection.fetchrow(_SQL.not_completed, workflow_id)
+        assert row is not None
+        return row["runs"], row["reason"]
+
+
+async def lags(dsn: str, workflow_id: UUID, moment: datetime, count: int) -> list[float]:
+    """Wait until `count` runs of the workflow have ended; return how many seconds after `moment`, in order."""
+    async with operator_connection(dsn) as connection:
+        while True:
+            rows = await connection.fetch(_SQL.lags, workflow_id, moment)
+            if len(rows) >= count:
+                return [float(row["lag"]) for row in rows]
+            await anyio.sleep(0.1)
 
 
 async def owners(dsn: str) -> dict[UUID, int]:

@@ -29,7 +29,17 @@ FROM execution_queue;
 
 -- name: not_completed
 -- A run that did not complete voids what was measured.
-SELECT count(*) FROM executions WHERE workflow_id = $1 AND status <> 'completed';
+SELECT count(*) AS runs, min(status || coalesce(': ' || error_message, '')) AS reason
+FROM executions WHERE workflow_id = $1 AND status <> 'completed';
+
+-- name: any_user
+-- A user of a tenant.
+SELECT id FROM users WHERE tenant_id = $1 LIMIT 1;
+
+-- name: lags
+-- How long after a moment the runs of a workflow ended.
+SELECT extract(epoch FROM completed_at - $2::timestamptz)::double precision AS lag
+FROM executions WHERE workflow_id = $1 AND completed_at IS NOT NULL ORDER BY lag;
 
 -- name: owners
 -- How many live runs each worker holds.
