@@ -38,7 +38,7 @@ class Step:
 REGISTRY: Final = NodeRegistry([*builtin_nodes(), Step()])
 
 
-def node(type: str, policies: Mapping[str, Json] | None = None, **config: Json) -> NodeLike:
+def node(type: str, policies: Mapping[str, Json] | None = None, /, **config: Json) -> NodeLike:
     """A node of a definition; `policies` stand beside its config."""
     return {"type": type, "config": config, **(policies or {})}
 

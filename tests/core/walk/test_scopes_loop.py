@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from gorax_engine.core.commands import OpenStep
 from gorax_engine.core.model import Json
 from tests.core.walk.flows import begin, broken, fails, flow, formula, gives, node, step
 
@@ -253,7 +254,7 @@ def test_a_source_that_is_missing_fails_the_loop_before_it_begins() -> None:
 
 def test_the_config_is_recorded_as_rendered() -> None:
     run = begin(BODY, {"items": node("loop", source="{{ trigger.body.n }}", max_concurrency=2)}, body={"n": 2}).finish()
-    (given,) = [command.given for command in run.commands if type(command).__name__ == "OpenStep"]
+    (given,) = [command.given for command in run.commands if isinstance(command, OpenStep)]
     assert given == {"source": 2, "max_concurrency": 2}
 
 

@@ -6,7 +6,7 @@ from gorax_engine.core.commands import StartStep
 from gorax_engine.core.events import RunCancelled, RunFailed
 from gorax_engine.core.model import StepError
 from tests.core.walk.driver import START
-from tests.core.walk.flows import begin, fails, flow, formula, gives, node, plan_of, step
+from tests.core.walk.flows import NodeLike, begin, fails, flow, formula, gives, node, plan_of, step
 
 
 def test_max_concurrency_holds_across_bodies_and_places_are_dealt_as_they_were_asked_for() -> None:
@@ -114,7 +114,7 @@ def test_timers_that_mean_nothing_any_more_are_not_kept_with_their_bodies() -> N
 def test_long_chains_of_scopes() -> None:
     count = 600
     edges = ["t>s0"]
-    nodes = {}
+    nodes: dict[str, NodeLike] = {}
     for n in range(count):
         nodes |= {f"s{n}": node("try"), f"a{n}": formula("1", {"when": "false"}), f"j{n}": node("join")}
         edges += [f"s{n}:try>a{n}", f"s{n}:done>j{n}", f"j{n}>s{n + 1}"]
@@ -123,7 +123,7 @@ def test_long_chains_of_scopes() -> None:
     assert run.said == {f"s{count}": f"s{count}"}
 
 
-def deep(count: int) -> tuple[str, dict[str, object]]:
+def deep(count: int) -> tuple[str, dict[str, NodeLike]]:
     """Tries within tries, each with a finally."""
     edges = ["t>s0", *(f"s{n}:try>s{n + 1} s{n}:finally>f{n}" for n in range(count))]
     return " ".join(edges), {f"s{n}": node("try") for n in range(count)}

@@ -2,8 +2,8 @@
 
 import pytest
 
-from gorax_engine.core.commands import EndStep
-from gorax_engine.core.events import RunCancelled, RunFailed
+from gorax_engine.core.commands import CancelStep, EndStep
+from gorax_engine.core.events import Event, RunCancelled, RunFailed
 from gorax_engine.core.model import SECOND, Classification, Json, StepError
 from tests.core.walk.driver import START, Result
 from tests.core.walk.flows import begin, broken, fails, flow, formula, gives, node, step
@@ -254,7 +254,7 @@ def test_finally_parts_run_from_the_inside_out() -> None:
     edges = "t>outer outer:try>items items:body>inner inner:try>a inner:finally>f outer:finally>g"
     run = flow(edges, nodes, {"a": gives(after=1_000)}, ends=[RunCancelled(START + 100)])
     assert run.began[-2:] == ["items[0].f", "g"]
-    ended = [command.step.node for command in run.commands if type(command).__name__ == "CancelStep"]
+    ended = [command.step.node for command in run.commands if isinstance(command, CancelStep)]
     assert ended == ["a", "inner", "items", "outer"]
 
 
@@ -290,7 +290,7 @@ def test_a_forced_end_waits_for_nothing() -> None:
 
 
 def test_the_first_end_counts() -> None:
-    ends = [RunCancelled(START + 100), RunFailed(StepError("timeout", "Too long."), START + 200)]
+    ends: list[Event] = [RunCancelled(START + 100), RunFailed(StepError("timeout", "Too long."), START + 200)]
     assert flow(FINAL, {"y": node("try")}, SLOW, ends=ends).said == "cancelled: cancelled"
 
 
