@@ -1,6 +1,22 @@
 -- What runs wait for besides time: people, events, other runs. And pausing, and runs that follow from other runs.
 -- phase: pre
 
+-- These functions get other parameters and columns: the ones that are there would stand in the way. Workers of the release
+-- before can't go on beside this one: stop them first.
+DO $$
+DECLARE
+    v_function regprocedure;
+BEGIN
+    FOR v_function IN
+        SELECT p.oid::regprocedure FROM pg_proc p
+         WHERE p.pronamespace = 'public'::regnamespace
+           AND p.proname IN ('gorax_claim', 'gorax_flush', 'gorax_start_executions')
+    LOOP
+        EXECUTE format('DROP FUNCTION %s', v_function);
+    END LOOP;
+END
+$$;
+
 ALTER TABLE executions
     ADD COLUMN parent_step_id UUID,       -- the parent's step, which waits for this run if it is a row of waits
     ADD COLUMN origin_id UUID;            -- the first of a chain of retries; keys of effects keep its id

@@ -20,26 +20,49 @@ if TYPE_CHECKING:
 
 
 async def child_outcome(session: Fetcher, wait: OpenWait, resolution: Mapping[str, Json]) -> Outcome:
-    """Return what the end of a child means: its output, through the mapping if there is one, or its failure."""
-    mapping = (wait.detail or {}).get("output_mapping")
-    try:
-        paths = {target: compile_path(source) for target, source in (mapping or {}).items()}
-    except ExpressionSyntaxError as error:
-        return Failed(StepError("invalid_expression", f"`output_mapping` can't be read: {error.message}"))
-    end = await runs.child_end(session, UUID(resolution["execution_id"]), sorted(_steps(paths)))
+    """Return what the end of a child means, which is read from its rows. Raises Unavailable."""
+    steps = sorted(_roots(_mapping(wait)))
+    end = await runs.child_end(session, UUID(resolution["execution_id"]), steps)
     if end is None:
         return Failed(StepError("child_gone", "The run that was waited for is no longer there: it was deleted."))
+    return outcome_of_end(wait, end)
+
+
+def needs_steps(wait: OpenWait) -> bool:
+    """Say whether the output of the step is made of the child's steps, rather than of its output alone."""
+    return bool(_roots(_mapping(wait)) - {"output"})
+
+
+def outcome_of_end(wait: OpenWait, end: ChildEnd) -> Outcome:
+    """Return what the end of a child means: its output, through the mapping if there is one, or its failure."""
     if end.status != "completed":
-        return Failed(_failure(end, resolution))
+        return Failed(_failure(end))
+    mapping = _mapping(wait)
     if not mapping:
         return Completed(end.output)
-    return _mapped(paths, end)
+    # Each path is looked up in `output`, in the steps by node id (bare, or after `steps.`), or in the output itself.
+    fields = end.output if isinstance(end.output, dict) else {}
+    steps = dict(end.steps or {})
+    roots = {**fields, **steps, "steps": steps, "output": end.output}
+    try:
+        return Completed({target: compile_path(source)(Scope(roots, 0)) for target, source in mapping.items()})
+    except (ExpressionError, ExpressionSyntaxError) as error:
+        code = error.code if isinstance(error, ExpressionError) else "invalid_expression"
+        return Failed(StepError(code, f"`output_mapping`: {error.message}"))
 
 
-def _steps(paths: Mapping[str, Expression]) -> set[str]:
-    """Return the node ids that paths may begin with."""
+def _mapping(wait: OpenWait) -> Mapping[str, str]:
+    return (wait.detail or {}).get("output_mapping") or {}
+
+
+def _roots(mapping: Mapping[str, str]) -> set[str]:
+    """Return what paths may begin with: node ids, and `output`."""
     names: set[str] = set()
-    for path in paths.values():
+    for source in mapping.values():
+        try:
+            path: Expression = compile_path(source)
+        except ExpressionSyntaxError:
+            continue  # told when the output is made
         for reference in path.references:
             names.add(reference.root)
             if reference.root == "steps" and reference.path and isinstance(reference.path[0], str):
@@ -47,23 +70,13 @@ def _steps(paths: Mapping[str, Expression]) -> set[str]:
     return names
 
 
-def _mapped(paths: Mapping[str, Expression], end: ChildEnd) -> Outcome:
-    """Look up each path: in `output`, in the steps by node id (bare, or after `steps.`), or in the output itself."""
-    fields = end.output if isinstance(end.output, dict) else {}
-    roots = {**fields, **end.steps, "steps": dict(end.steps), "output": end.output}
-    try:
-        return Completed({target: path(Scope(roots, 0)) for target, path in paths.items()})
-    except ExpressionError as error:
-        return Failed(StepError(error.code, f"`output_mapping`: {error.message}"))
-
-
-def _failure(end: ChildEnd, resolution: Mapping[str, Json]) -> StepError:
-    code = end.error_code or ("cancelled" if end.status == "cancelled" else "failed")
-    if code == "cancelled":
-        code = "child_cancelled"
+def _failure(end: ChildEnd) -> StepError:
+    code = end.error_code or "failed"
     return StepError(
-        code,
-        f"The sub-workflow {end.status}: {end.error_message or code}",
+        "child_cancelled" if code == "cancelled" else code,
+        f"The sub-workflow was {end.status}: {end.error_message or code}"
+        if end.status == "cancelled"
+        else f"The sub-workflow {end.status}: {end.error_message or code}",
         Classification.PERMANENT,
-        {"child_execution_id": resolution["execution_id"], "child_status": end.status},
+        {"child_execution_id": str(end.execution_id), "child_status": end.status},
     )

@@ -45,9 +45,9 @@ from gorax_engine.core.states import ExecutionState, StepState
 from gorax_engine.core.walk import proceed, recover
 from gorax_engine.core.walk.recovery import recorded_outcome
 from gorax_engine.engine.attempts import Attempted, Prepared, act_guarded, circuit_open, evaluate, prepare
-from gorax_engine.engine.children import child_outcome
+from gorax_engine.engine.children import child_outcome, needs_steps, outcome_of_end
 from gorax_engine.engine.ending import Mark, read_mark
-from gorax_engine.engine.journal import Owner
+from gorax_engine.engine.journal import Owner, Tell
 from gorax_engine.engine.recorder import CANCELLED, Recorder, encode_bounded, storable
 from gorax_engine.engine.run import Engine, Run
 from gorax_engine.engine.waiting import Waiting, outcome_of
@@ -107,7 +107,7 @@ class Execution:
         self._told: list[Event] = []
         self._pure: deque[StartStep] = deque()
         self._ending = False
-        self._inbox: deque[_Ended | Mark] = deque()
+        self._inbox: deque[_Ended | Mark | Tell] = deque()
         self._arrived: anyio.Event | None = None
         self._starts: list[StartStep] = []
         self._scopes: dict[StepKey, anyio.CancelScope] = {}
@@ -147,7 +147,12 @@ class Execution:
         elif self._arrived is not None:
             self._arrived.set()  # it may park now, or go on
 
-    def _post(self, item: _Ended | Mark) -> None:
+    def child_ended(self, tell: Tell) -> None:
+        """A child of ours has ended in this very worker; its signal is on the way, but this is quicker."""
+        if self.ended is None and not self.owner.lost:
+            self._post(tell)
+
+    def _post(self, item: _Ended | Mark | Tell) -> None:
         self._inbox.append(item)
         if self._arrived is not None:
             self._arrived.set()
@@ -392,6 +397,9 @@ class Execution:
             if isinstance(item, Mark):
                 self._apply(item)
                 continue
+            if isinstance(item, Tell):
+                self._hear_child(item)
+                continue
             scope = self._scopes.pop(item.command.step, None)
             if scope is None:
                 continue  # cancelled meanwhile, and recorded as such
@@ -425,6 +433,20 @@ class Execution:
                 message = f"The step {node.id} did not end within its timeout."
                 failed = Failed(StepError("timeout", message, classify("timeout")))
                 self._settle(node, StartStep(step, attempt, now), failed, "", None, self._run.tick())
+
+    def _hear_child(self, tell: Tell) -> None:
+        """Take the end of a child whose output is at hand; for one whose steps are needed, its signal is read."""
+        wait = self._waiting.waits_for(tell.step_id)
+        if wait is None:
+            return
+        if needs_steps(wait) or (wait.detail or {}).get("is_sync") is False:
+            self._signalled = True
+            return
+        self._waiting.close(wait)
+        self._recorder.resolved(tell.step_id)
+        command = StartStep(wait.step, wait.attempt, self._clock.now())
+        node = self._plan.nodes[wait.step.node]
+        self._settle(node, command, outcome_of_end(wait, tell.end), "", None, self._run.tick())
 
     async def _hear_signals(self) -> None:
         """Take what has come for our waits, and tell the walk."""
@@ -474,6 +496,8 @@ class Execution:
         self.owner.woken = False
         await self._journal.durable(self.owner)
         self.parked = not (self.owner.woken or self.owner.lost or self.owner.rejected)
+        if self.owner.woken:
+            self._engine.look_at_marks()
 
     def _waits_for(self) -> str:
         if self._paused:

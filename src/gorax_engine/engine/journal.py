@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from gorax_engine.engine.lease import Lease
     from gorax_engine.engine.strays import Request
     from gorax_engine.store.queue import EndRow, OutboxRow, ParkRow, StepRow, WaitRow
-    from gorax_engine.store.runs import OpenWait
+    from gorax_engine.store.runs import ChildEnd, OpenWait
     from gorax_engine.store.session import Session
 
 MAX_ROWS: Final = 2_000
@@ -86,11 +86,12 @@ class StartedChild:
 
 @dataclass(frozen=True, slots=True)
 class Tell:
-    """The end of a run, to be told to the step of its parent; `resolution` is JSON."""
+    """The end of a run, to be told to the step of its parent: as JSON, and as `end` to who is in the same memory."""
 
     run: UUID
     step_id: UUID
     resolution: str
+    end: ChildEnd
 
 
 @dataclass(slots=True)
@@ -117,6 +118,9 @@ class Adopter(Protocol):
 
     def adopt(self, worker_id: UUID, reserved: int, claims: Sequence[Claim], request: Request) -> None:
         """Run what was claimed, and free the rest of what was reserved."""
+
+    def child_ended(self, tell: Tell) -> None:
+        """The end of a child is durable: tell its parent, if it is in this worker's memory."""
 
 
 def _nobody_asks(_child: StartedChild) -> None:
@@ -303,6 +307,7 @@ class Journal:
                 entries = entries[middle:]
                 continue
             if not flushed.stale:
+                self._tell_parents(entries)
                 woken = set(flushed.not_parked)
                 for entry in entries:
                     if entry.park is not None and entry.owner.execution_id in woken:
@@ -314,6 +319,12 @@ class Journal:
                     entry.owner.lost = True
                     entry.owner.on_void()
             entries = [entry for entry in entries if not entry.owner.lost]
+
+    def _tell_parents(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            if entry.follow is not None:
+                for tell in entry.follow.tells:
+                    self._adopter.child_ended(tell)
 
     async def _send(self, entries: Sequence[Entry]) -> queue.Flushed:
         """Send one flush, again and again while the database is away, until the lease is over."""

@@ -16,6 +16,7 @@ from gorax_engine.core.step_ids import step_id
 from gorax_engine.core.walk.recovery import CUT, DECLINED
 from gorax_engine.engine.journal import Tell
 from gorax_engine.store.queue import EndRow, OutboxRow, StepRow, WaitRow
+from gorax_engine.store.runs import ChildEnd
 from gorax_engine.telemetry import StepFinished
 
 if TYPE_CHECKING:
@@ -197,6 +198,7 @@ class Recorder:
     def start_child(self, child: ChildStart) -> None:
         """A child is to be started."""
         self._journal.entry(self._owner).follow_up.children.append(child)
+        self._journal.hurry()
 
     def cancel_child(self, wait: OpenWait) -> None:
         """The child that a wait was for is to be cancelled; it may be known only when this is written."""
@@ -235,7 +237,15 @@ class Recorder:
         claim = self._claim
         if claim.parent_execution_id is not None and claim.parent_step_id is not None:
             resolution = encode({"status": status.value, "execution_id": str(claim.execution_id)})
-            entry.follow_up.tells.append(Tell(claim.parent_execution_id, claim.parent_step_id, resolution))
+            end = ChildEnd(
+                claim.execution_id,
+                status.value,
+                command.output if status is ExecutionState.COMPLETED else None,
+                None if error is None else error.code,
+                None if error is None else error.message,
+                None,
+            )
+            entry.follow_up.tells.append(Tell(claim.parent_execution_id, claim.parent_step_id, resolution, end))
         return status
 
     def _report_failure(self, outbox: list[OutboxRow], error: StepError) -> None:

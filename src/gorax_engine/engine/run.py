@@ -39,6 +39,7 @@ class Engine:
 
     `secrets` opens credentials, None if there is no vault. `match_event` is called with the step of each wait for an
     event, once it is durable. `crowded` says that no place is free for further runs.
+    `look_at_marks` has the queue rows of our runs read again.
     """
 
     journal: Journal
@@ -51,6 +52,7 @@ class Engine:
     breakers: Breakers
     match_event: Callable[[UUID], None]
     crowded: Callable[[], bool]
+    look_at_marks: Callable[[], None]
 
 
 class Run:
@@ -62,7 +64,8 @@ class Run:
         self.claim = claim
         self.plan = plan
         self.engine = engine
-        self.seed = claim.execution_id.bytes
+        # A retry walks what it has taken over as it was walked before, to the same delays.
+        self.seed = (claim.origin_id or claim.execution_id).bytes
         self.trigger: Json = msgspec.json.decode(claim.trigger_data) if claim.trigger_data else {}
         self._ids = (str(claim.execution_id), str(claim.tenant_id), str(claim.workflow_id))
         self._origin = self._ids[0] if claim.origin_id is None else str(claim.origin_id)

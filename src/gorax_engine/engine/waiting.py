@@ -158,6 +158,11 @@ class Waiting:
         if attempt is not None:
             self.open[attempt].child = started.execution_id
 
+    def waits_for(self, step_id: UUID) -> OpenWait | None:
+        """Return the wait of a step's row, if it is open."""
+        attempt = self._steps.get(step_id)
+        return None if attempt is None else self.open[attempt]
+
     def signalled(self, signals: Mapping[UUID, Json]) -> Iterable[tuple[OpenWait, UUID, Json]]:
         """Return the waits for which something has come, with it."""
         for step_id, resolution in signals.items():

@@ -21,7 +21,7 @@ from gorax_engine.engine.breakers import Breakers
 from gorax_engine.engine.clock import DatabaseClock
 from gorax_engine.engine.execution import Execution
 from gorax_engine.engine.explain import VERSION_UNSUPPORTED
-from gorax_engine.engine.journal import Journal, Owner
+from gorax_engine.engine.journal import Journal, Owner, Tell
 from gorax_engine.engine.plans import Plans, UnsupportedVersion
 from gorax_engine.engine.registration import RELEASE_TIMEOUT, Registration, WorkerOptions
 from gorax_engine.engine.run import Engine
@@ -151,6 +151,12 @@ class Worker:
         self._begin_all(life, claims)
         life.strays.answered(request)
 
+    def child_ended(self, tell: Tell) -> None:
+        """The end of a child is durable: tell its parent, if it is in memory here."""
+        execution = None if self._life is None else self._life.executions.get(tell.run)
+        if execution is not None:
+            execution.child_ended(tell)
+
     # --- lives --------------------------------------------------------------------------------------------------------
 
     async def run(self, *, ready: Callable[[], None]) -> None:
@@ -195,6 +201,7 @@ class Worker:
             self._breakers,
             partial(self._wait_for_event, matches),
             self._is_full,
+            self.look_at_marks,
         )
         drained = False
         try:

@@ -131,13 +131,17 @@ async def signals(session: Fetcher, execution_id: UUID) -> dict[UUID, Json]:
 
 @dataclass(frozen=True, slots=True)
 class ChildEnd:
-    """How a child ended: its state, its output, its error, and the outputs of the steps that were asked for."""
+    """How a child ended: its state, its output, its error, and the outputs of the steps that were asked for.
 
+    `steps` is None where nobody has asked.
+    """
+
+    execution_id: UUID
     status: str
     output: Json
     error_code: str | None
     error_message: str | None
-    steps: Mapping[str, Json]
+    steps: Mapping[str, Json] | None
 
 
 async def child_end(session: Fetcher, execution_id: UUID, steps: Sequence[str]) -> ChildEnd | None:
@@ -147,7 +151,8 @@ async def child_end(session: Fetcher, execution_id: UUID, steps: Sequence[str]) 
         return None
     row = rows[0]
     outputs = _decode(row["steps"]) or {}
-    return ChildEnd(row["status"], _decode(row["output"]), row["error_code"], row["error_message"], outputs)
+    output = _decode(row["output"])
+    return ChildEnd(execution_id, row["status"], output, row["error_code"], row["error_message"], outputs)
 
 
 async def definition(session: Fetcher, workflow_id: UUID, version: int) -> Json:

@@ -165,7 +165,8 @@ BEGIN
     IF p_more ? 'tells' THEN
         PERFORM gorax_signal(
             ARRAY(SELECT (t.x ->> 'step')::uuid FROM jsonb_array_elements(p_more -> 'tells') AS t (x)),
-            ARRAY(SELECT t.x ->> 'resolution' FROM jsonb_array_elements(p_more -> 'tells') AS t (x))
+            ARRAY(SELECT t.x ->> 'resolution' FROM jsonb_array_elements(p_more -> 'tells') AS t (x)),
+            p_worker
         );
     END IF;
 

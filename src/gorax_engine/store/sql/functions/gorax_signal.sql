@@ -5,8 +5,10 @@
 --   {"status": "failed", "error": {"code": ..., "message": ..., "classification": "permanent", "details": {...}}}
 -- The queue rows are locked first, in id order. The first signal of a wait wins. Returns the steps that were signalled
 -- now: those of waits that were signalled before, or whose run has ended, are not among them.
--- A run that nobody owns becomes ready; an owner is told by wake_seq. The caller's commit rings.
-CREATE OR REPLACE FUNCTION gorax_signal(p_steps uuid[], p_resolutions text[]) RETURNS SETOF uuid
+-- A run that nobody owns becomes ready; an owner is told by wake_seq. The caller's commit rings, but not for p_worker,
+-- which is the caller, and knows.
+CREATE OR REPLACE FUNCTION gorax_signal(p_steps uuid[], p_resolutions text[], p_worker uuid DEFAULT NULL)
+RETURNS SETOF uuid
 LANGUAGE plpgsql
 AS $function$
 #variable_conflict use_column
@@ -41,6 +43,7 @@ BEGIN
     )
     SELECT t.step_id FROM told t
      WHERE (SELECT count(CASE WHEN w.owner IS NULL THEN pg_notify('gorax_ready', '')::text
-                              ELSE pg_notify('gorax_wake', '')::text END) FROM woken w) >= 0;
+                              WHEN w.owner IS DISTINCT FROM p_worker THEN pg_notify('gorax_wake', '')::text
+                         END) FROM woken w) >= 0;
 END
 $function$;
