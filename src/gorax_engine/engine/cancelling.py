@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 def last_records(execution_id: UUID, run: Cancellable, plan: Plan, recorded: Recorded) -> list[StepRow]:
     """Return the last rows of a cancelled run: what ran is failed, what never began is skipped."""
-    state = initial(plan, {"trigger": msgspec.json.decode(run.trigger_data or "{}"), "vars": {}}, execution_id.bytes)
+    seed = (run.origin_id or execution_id).bytes
+    state = initial(plan, {"trigger": msgspec.json.decode(run.trigger_data or "{}"), "vars": {}}, seed)
     commands: list[Command] = []
     if run.started is not None:
         trigger = trigger_of(plan, run.trigger_node, run.trigger_type)

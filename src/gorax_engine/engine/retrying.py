@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Literal
 from uuid import UUID
 
 from gorax_engine.core.events import RunStarted
 from gorax_engine.core.json_edge import encode
-from gorax_engine.core.model import Json
+from gorax_engine.core.model import SECOND, Json
 from gorax_engine.core.plan import trigger_of
 from gorax_engine.core.states import StepState
 from gorax_engine.core.walk import initial, take_over
@@ -115,10 +116,11 @@ class Retries:
         )
         async with self._database.worker() as connection, connection.transaction():
             new_id = await runs.new_execution_id(connection)
+            origin = (old.origin_id or old.id) if kind == "retry" else None
             rows: list[StepRow] = []
             if kind == "retry" or again.from_step is not None:
-                rows = await self._taken_over(connection, old, plan, request, again.from_step, new_id)
-            origin = (old.origin_id or old.id) if kind == "retry" else None
+                seed = origin or new_id
+                rows = await self._taken_over(connection, old, plan, request, again.from_step, new_id, seed)
             links = {
                 "retry_of": str(old.id),
                 "origin": None if origin is None else str(origin),
@@ -142,17 +144,33 @@ class Retries:
         request: StartRequest,
         from_step: str | None,
         new_id: UUID,
+        seed: UUID,
     ) -> list[StepRow]:
         records = await runs.recorded_steps(connection, old.id)
         given = await runs.recorded_inputs(connection, old.id)
         trigger = request.trigger_node or ""
+        for key, record in list(records.items()):
+            if key[0].node == trigger and record.state is StepState.COMPLETED:
+                records[key] = replace(record, output=request.trigger_data)
         started = RunStarted(trigger, request.trigger_data, old.started or old.created)
-        state = initial(plan, {"trigger": request.trigger_data, "vars": old.vars}, new_id.bytes)
-        taken = take_over(plan, state, started, records, from_step)
+        roots = {"trigger": request.trigger_data, "vars": old.vars}
+        taken = take_over(plan, lambda: initial(plan, roots, seed.bytes), started, records, from_step)
         return [
-            _copy(new_id.int, plan, step, attempt, record, given.get((step, attempt), ""), request)
-            for (step, attempt), record in taken.items()
+            _copy(new_id.int, plan, step, attempt, record, given.get((step, attempt), ""))
+            for (step, attempt), record in _brought_forward(taken, new_id).items()
         ]
+
+
+def _brought_forward(
+    taken: Mapping[tuple[StepKey, int], StepRecord], new_id: UUID
+) -> dict[tuple[StepKey, int], StepRecord]:
+    """Let what is taken over have happened just before the new run: its timers don't count the time between the two."""
+    latest = max((record.at for record in taken.values()), default=0)
+    shift = (new_id.int >> 80) * (SECOND // 1_000) - latest  # an id begins with its time, in milliseconds
+    return {
+        key: replace(record, at=record.at + shift, started=None if record.started is None else record.started + shift)
+        for key, record in taken.items()
+    }
 
 
 def _copy(
@@ -162,9 +180,8 @@ def _copy(
     attempt: int,
     record: StepRecord,
     given: str,
-    request: StartRequest,
 ) -> StepRow:
-    """Return the row of a step that is taken over; that of the trigger has the new run's data."""
+    """Return the row of a step that is taken over."""
     node = plan.nodes[step.node]
     if record.state is StepState.FAILED and record.error is not None:
         bound = record.output.get("error") if isinstance(record.output, dict) else None
@@ -173,7 +190,8 @@ def _copy(
         )
     if record.state is StepState.SKIPPED:
         return step_row(execution, node, step, 1, StepState.SKIPPED, outcome=record.outcome, completed=record.at)
-    output = request.trigger_data if step.node == request.trigger_node else record.output
+    if record.state is StepState.RUNNING:
+        return step_row(execution, node, step, attempt, StepState.RUNNING, given=given, started=record.started)
     return step_row(
         execution,
         node,
@@ -181,7 +199,7 @@ def _copy(
         attempt,
         StepState.COMPLETED,
         given=given,
-        output=encode(output),
+        output=encode(record.output),
         outcome=record.outcome,
         started=record.started,
         completed=record.at,

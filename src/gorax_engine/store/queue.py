@@ -283,6 +283,7 @@ class Cancellable:
     started: Instant | None
     created: Instant
     now: Instant
+    origin_id: UUID | None = None
 
 
 async def lock_for_cancel(connection: Fetcher, tenant_id: UUID, execution_id: UUID) -> Cancellable | None:

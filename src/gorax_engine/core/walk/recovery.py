@@ -74,11 +74,17 @@ def recover(
     first iterations of loops, by the loops' attempts; the records of their steps are not needed then.
     """
     state.folded.update((loop, len(kept)) for loop, kept in (folded or {}).items())
-    told = [started, *events_of(plan, records, ends, folded)]
+    told = [beginning(started, records), *events_of(plan, records, ends, folded)]
     latest = max([told[-1].at, *(record.at for record in records.values())])
     # What a timer did is recorded without an event: the timers of that time have fired.
     commands = proceed(plan, state, [*told, TimePassed(latest)])
     return Recovered(list(_unanswered(commands, records)), _in_doubt(plan, records), latest)
+
+
+def beginning(started: RunStarted, records: Mapping[tuple[StepKey, int], StepRecord]) -> RunStarted:
+    """Return the start as the walk is told it: of a run that has taken steps over, before the first of them."""
+    first = min((record.at for record in records.values()), default=started.at)
+    return started if started.at <= first else RunStarted(started.trigger, started.output, first)
 
 
 def events_of(

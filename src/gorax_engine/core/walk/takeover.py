@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from gorax_engine.core.events import StepAdmitted, StepDeclined, StepFailed, StepSucceeded
-from gorax_engine.core.instants import format_instant
+from gorax_engine.core.instants import format_instant, parse_instant
 from gorax_engine.core.scopes import JoinPlan
 from gorax_engine.core.states import StepState
 from gorax_engine.core.walk.advance import proceed
@@ -14,7 +14,7 @@ from gorax_engine.core.walk.recovery import DECLINED, StepRecord, beginning, eve
 from gorax_engine.core.walk.state import Failure
 
 if TYPE_CHECKING:
-    from gorax_engine.core.events import Event, RunStarted
+    from gorax_engine.core.events import RunStarted
     from gorax_engine.core.model import StepKey
     from gorax_engine.core.plan import Plan
     from gorax_engine.core.walk.state import WalkState
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     Attempt = tuple[StepKey, int]
     Records = Mapping[Attempt, StepRecord]
 
+StepEvent: TypeAlias = StepSucceeded | StepFailed | StepDeclined | StepAdmitted
 TIMEOUTS: Final = frozenset({"timeout", "join_timeout"})
 """Failures of scopes that their clocks decided, not their steps."""
 
@@ -41,7 +42,9 @@ def take_over(
     out that happened afterwards. With `from_step` that step is left out, too, with all that is in it.
     """
     left_out = frozenset() if from_step is None else _within(plan, from_step)
-    events = [event for event in events_of(plan, records) if getattr(event, "step").node not in left_out]  # noqa: B009
+    events = [
+        event for event in events_of(plan, records) if isinstance(event, StepEvent) and event.step.node not in left_out
+    ]
     first = beginning(started, records)
     while True:
         state = begin()
@@ -56,11 +59,10 @@ def take_over(
         events = kept
 
 
-def _walk(plan: Plan, state: WalkState, events: Sequence[Event], records: Records) -> dict[Attempt, StepRecord]:
+def _walk(plan: Plan, state: WalkState, events: Sequence[StepEvent], records: Records) -> dict[Attempt, StepRecord]:
     """Tell `state` the events that it comes to; return their records."""
     taken: dict[Attempt, StepRecord] = {}
     for event in events:
-        assert isinstance(event, StepSucceeded | StepFailed | StepDeclined | StepAdmitted)
         node = plan.nodes[event.step.node]
         frame = state.frame_of(node, event.step)
         attempt = None if frame is None else frame.attempts.get(node.index)
@@ -76,7 +78,7 @@ def _walk(plan: Plan, state: WalkState, events: Sequence[Event], records: Record
     return taken
 
 
-def _without_cause(events: Sequence[Event], taken: Records, failure: Failure) -> list[Event]:
+def _without_cause(events: Sequence[StepEvent], taken: Records, failure: Failure) -> list[StepEvent]:
     """Leave out what the failure came from."""
     node, at = failure.bound.get("node_id"), failure.bound.get("timestamp")
     failed = [
@@ -86,9 +88,9 @@ def _without_cause(events: Sequence[Event], taken: Records, failure: Failure) ->
     ]
     if failed:
         culprit = max(failed)[2]
-        return [event for event in events if getattr(event, "step") != culprit]  # noqa: B009
+        return [event for event in events if event.step != culprit]
     if failure.bound.get("code") in TIMEOUTS or failure.error.code in TIMEOUTS:
-        return [event for event in events if format_instant(event.at) < str(at)]
+        return [event for event in events if event.at < parse_instant(str(at))]
     return list(events)
 
 

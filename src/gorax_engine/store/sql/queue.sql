@@ -100,7 +100,7 @@ SELECT v.definition::text AS definition FROM workflow_versions v WHERE v.workflo
 SELECT q.owner, q.token, q.wake_seq, q.end_requested::text AS end_requested, e.workflow_id, e.workflow_version, e.trigger_type, e.trigger_node,
        e.trigger_data::text AS trigger_data, (extract(epoch FROM e.started_at) * 1000000)::bigint AS started_us,
        (extract(epoch FROM e.created_at) * 1000000)::bigint AS created_us,
-       (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now_us
+       (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now_us, e.origin_id
 FROM execution_queue q JOIN executions e ON e.id = q.execution_id
 WHERE q.execution_id = $1 AND e.id = $1 AND q.tenant_id = $2
 FOR UPDATE OF q;
