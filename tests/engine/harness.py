@@ -161,6 +161,15 @@ class Member:
 
         await until(idle)
 
+    async def heard_of_pause(self, execution_id: uuid.UUID) -> None:
+        """Wait until the worker knows that a run in its memory is paused."""
+
+        async def look() -> bool:
+            life = self.worker._life
+            return life is not None and life.executions[execution_id]._paused
+
+        await until(look, "word of the pause")
+
     async def crash(self) -> None:
         """Stop dead: nothing is flushed, nothing given back."""
         self.scope.cancel()
@@ -308,6 +317,16 @@ class World:
             return row if row is not None and row["owner"] is None and row["ready_at"] is None else None
 
         row: asyncpg.Record = await until(look, "the parking")
+        return row
+
+    async def resting(self, execution_id: uuid.UUID) -> asyncpg.Record:
+        """Wait until the run is paused and nobody holds it; return its queue row."""
+
+        async def look() -> asyncpg.Record | None:
+            row = await self.row(execution_id)
+            return row if row["owner"] is None and row["paused"] else None
+
+        row: asyncpg.Record = await until(look, "the rest of a paused run")
         return row
 
     async def waits(self, execution_id: uuid.UUID) -> list[asyncpg.Record]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Mapping
-from typing import Any
 
 import anyio
 import pytest
@@ -26,27 +25,6 @@ async def resume(member: Member, flow: Flow, execution_id: uuid.UUID) -> None:
     await member.engine.operations.resume(flow.tenant, execution_id)
 
 
-async def resting(world: World, execution_id: uuid.UUID) -> Any:
-    """Wait until the run is paused and nobody holds it."""
-
-    async def look() -> Any:
-        row = await world.row(execution_id)
-        return row if row["owner"] is None and row["paused"] else None
-
-    return await until(look, "the rest of a paused run")
-
-
-async def heard(member: Member, execution_id: uuid.UUID) -> None:
-    """Wait until the worker knows that a run of it is paused."""
-
-    async def look() -> bool:
-        life = member.worker._life
-        assert life is not None
-        return life.executions[execution_id]._paused
-
-    await until(look, "word of the pause")
-
-
 async def test_running_steps_end_and_no_further_one_begins(world: World) -> None:
     member = await world.member()
     gate = world.probe.hold("p")
@@ -54,10 +32,10 @@ async def test_running_steps_end_and_no_further_one_begins(world: World) -> None
     id_ = (await member.start(flow)).execution_id
     await world.probe.called("p")
     await pause(member, flow, id_)
-    await heard(member, id_)
+    await member.heard_of_pause(id_)
     assert (await world.row(id_))["owner"] is not None
     gate.set()
-    await resting(world, id_)
+    await world.resting(id_)
     assert await world.states(id_) == {"begin": "completed", "p": "completed"}
     assert (await world.execution(id_))["waiting_for"] == "paused"
     await member.idle()
@@ -76,10 +54,10 @@ async def test_siblings_at_work_all_end(world: World) -> None:
     id_ = (await member.start(flow)).execution_id
     await world.probe.called("q")
     await pause(member, flow, id_)
-    await heard(member, id_)
+    await member.heard_of_pause(id_)
     for gate in gates:
         gate.set()
-    await resting(world, id_)
+    await world.resting(id_)
     assert await world.states(id_) == {"begin": "completed", "p": "completed", "q": "completed"}
     await resume(member, flow, id_)
     assert (await world.ended(id_))["status"] == "completed"
@@ -105,7 +83,7 @@ async def test_a_failure_while_paused_ends_the_run(world: World) -> None:
     id_ = (await member.start(flow)).execution_id
     await world.probe.called("r")
     await pause(member, flow, id_)
-    await heard(member, id_)
+    await member.heard_of_pause(id_)
     first.set()
 
     async def ended() -> bool:
@@ -128,9 +106,9 @@ async def test_a_loop_stops_between_iterations(world: World) -> None:
     id_ = (await member.start(flow)).execution_id
     await world.probe.called("p")
     await pause(member, flow, id_)
-    await heard(member, id_)
+    await member.heard_of_pause(id_)
     gate.set()
-    await resting(world, id_)
+    await world.resting(id_)
     assert world.probe.count("p") == 1
     await resume(member, flow, id_)
     assert (await world.ended(id_))["status"] == "completed"
@@ -154,7 +132,7 @@ async def test_pure_steps_stop_too(world: World, monkeypatch: pytest.MonkeyPatch
     id_ = (await member.start(flow)).execution_id
     await until(lambda: world.sql.fetchval("SELECT count(*) > 0 FROM step_executions WHERE node_id = 't'"))
     await pause(member, flow, id_)
-    await resting(world, id_)
+    await world.resting(id_)
     begun = len(world.tally.calls)
     assert begun < 2_000
     monkeypatch.setattr(world.tally, "evaluate", counted)
@@ -176,7 +154,7 @@ async def test_a_pause_survives_a_restart(world: World) -> None:
     await member.crash()
     await world.expire("w")
     heir = await world.member("heir")
-    await resting(world, id_)
+    await world.resting(id_)
     del world.probe.acts["p"]
     other = await heir.start(flow)  # who finds this one would find the other, were it to be found
     await world.ended(other.execution_id)
@@ -237,7 +215,7 @@ async def test_a_short_timer_in_memory_waits_too_and_costs_nothing(world: World)
     await world.probe.called("p")
     await until(lambda: world.waits(id_))
     await pause(member, flow, id_)
-    await heard(member, id_)
+    await member.heard_of_pause(id_)
     life = member.worker._life
     assert life is not None
     execution = life.executions[id_]
@@ -255,7 +233,7 @@ async def test_a_short_timer_in_memory_waits_too_and_costs_nothing(world: World)
     assert turns <= 1
     assert (await world.states(id_))["nap"] == "running"
     gate.set()
-    await resting(world, id_)
+    await world.resting(id_)
     await resume(member, flow, id_)
     assert (await world.ended(id_))["status"] == "completed"
 
