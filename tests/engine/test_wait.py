@@ -82,7 +82,7 @@ async def test_a_short_wait_stays_in_memory_with_its_row(world: World) -> None:
     assert (await world.ended(started.execution_id))["status"] == "completed"
     assert await world.waits(started.execution_id) == []
     step = (await world.steps(started.execution_id))["pause", 1]
-    assert 1_500 < step["duration_ms"] <= 2_000
+    assert 1_500 < step["duration_ms"] < 10_000  # when it really was, not when it was due
 
 
 async def test_a_short_wait_survives_a_crash(world: World) -> None:
@@ -97,7 +97,7 @@ async def test_a_short_wait_survives_a_crash(world: World) -> None:
     assert (await world.ended(started.execution_id))["status"] == "completed"
     assert world.tally.calls == ["a", "b"]
     step = (await world.steps(started.execution_id))["pause", 1]
-    assert (due - step["completed_at"]).total_seconds() == 3.5  # the row decides, not the worker's memory
+    assert 0 < (due - step["completed_at"]).total_seconds() <= 3.5  # the row decides, not the worker's memory
 
 
 async def test_a_long_wait_survives_a_crash(world: World) -> None:

@@ -426,8 +426,8 @@ class Execution:
             if wait.kind == "retry_backoff":
                 self._start(StartStep(step, attempt, wait.due))
             elif wait.kind == "timer":
-                at = self._run.tick_from(wait.due)
-                self._settle(node, StartStep(step, attempt, now), Completed(wait.output), "", None, at)
+                done = Completed(wait.output)
+                self._settle(node, StartStep(step, attempt, now), done, "", None, self._run.tick())
             else:
                 self._waiting.let_go(wait)
                 message = f"The step {node.id} did not end within its timeout."

@@ -90,11 +90,6 @@ class Run:
         self.last = max(self.engine.clock.now(), self.last + 1, at)
         return self.last
 
-    def tick_from(self, due: Instant) -> Instant:
-        """Return the time of an event that was due at a moment that is over: that moment, or just after the last."""
-        self.last = max(due, self.last + 1)
-        return self.last
-
     def scope(self, node: PlanNode, step: StepKey, at: Instant) -> Scope | None:
         """Return what expressions of a step see, None if its scope is no longer at work."""
         frame = self.state.frame_of(node, step)
