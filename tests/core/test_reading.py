@@ -452,14 +452,15 @@ def test_hyphens_in_ids_are_told_apart_from_subtractions() -> None:
 
 def test_credentials_only_where_secrets_are_taken() -> None:
     raw = flow(
-        node("a", "caller", {"auth": {"token": "{{ credentials.stripe.token }}"}, "url": "x?{{ credentials.stripe }}"})
+        node("a", "caller", {"auth": {"token": "{{ credentials.stripe.token }}"}, "url": "x?{{ credentials.stripe }}"}),
+        node("b", "caller", {"auth": {"token": "{{ credentials }}", "key": "{{ credentials.stripe }}"}}),
     )
     assert found(raw) == [
-        ("invalid_expression", "/nodes/1/config/auth/token"),
         ("invalid_expression", "/nodes/1/config/url"),
+        ("invalid_expression", "/nodes/2/config/auth/token"),
     ]
     told = [problem.message for problem in read(raw, TYPES).problems]
-    assert any("later" in message for message in told)
+    assert any("Which credential is meant" in message for message in told)
     assert any("leak" in message for message in told)
 
 
@@ -483,6 +484,202 @@ def test_unknown_outcome() -> None:
     assert [each.label for each in definition.edges] == [
         None, None, "true", "false", "error", None, "big", "default", "decoration", None,
     ]  # fmt: skip
+
+
+# Scopes
+
+
+def scoped(edges: str, *nodes: Any, **rest: Any) -> dict[str, Any]:
+    """A definition of `t>y y:try>a`; nodes that aren't given are formulas."""
+    pairs = [each.partition(">")[::2] for each in edges.split()]
+    parts = [(*source.partition(":")[::2], target) for source, target in pairs]
+    names = dict.fromkeys(name for source, _, target in parts for name in (source, target))
+    given = {name: node(name, "formula", {"expression": "1"}) for name in names}
+    given |= {each["id"]: each for each in (node("t", "manual_trigger"), *nodes)}
+    links = [edge(source, target, **({"label": label} if label else {})) for source, label, target in parts]
+    return {"nodes": list(given.values()), "edges": links, **rest}
+
+
+def told(raw: Any) -> list[tuple[str, str]]:
+    """The problems, by the id of the node that each is in."""
+    reading = read(raw, TYPES)
+    found = []
+    for problem in reading.problems:
+        kind, number, *_ = problem.pointer[1:].split("/")
+        found.append((problem.code, raw["nodes"][int(number)]["id"] if kind == "nodes" else f"edge {number}"))
+    return found
+
+
+LOOP = node("l", "loop", {"source": "trigger.body"})
+
+
+def test_scopes_are_read_in_gorax_s_shape() -> None:
+    raw = {
+        "nodes": [
+            {"id": "t", "type": "trigger:webhook", "data": {"config": {"path": "x"}}},
+            {"id": "items", "type": "control:loop",
+             "data": {"config": {"source": "${trigger.body.items}", "itemVariable": "order"}}},
+            {"id": "a", "type": "action:formula", "data": {"config": {"expression": "order.total"}}},
+            {"id": "fan", "type": "control:parallel",
+             "data": {"config": {"branches": [{"name": "one", "nodes": ["b"]}], "timeout": "30s"}}},
+            {"id": "b", "type": "action:formula", "data": {"config": {"expression": "1"}}},
+            {"id": "y", "type": "control:try",
+             "data": {"config": {"tryNodes": ["c"], "catchNodes": ["d"], "errorBinding": "problem",
+                                 "retryConfig": {"max_retries": 1}}}},
+            {"id": "c", "type": "action:formula", "data": {"config": {"expression": "1"}}},
+            {"id": "d", "type": "action:formula", "data": {"config": {"expression": "problem.code"}}},
+        ],
+        "edges": [
+            {"id": "1", "source": "t", "target": "items"},
+            {"id": "2", "source": "items", "target": "a"},
+            {"id": "3", "source": "items", "target": "fan"},
+            {"id": "4", "source": "fan", "target": "y", "sourceHandle": "done"},
+        ],
+    }  # fmt: skip
+    reading = read(raw, TYPES)
+    assert reading.problems == reading.warnings == ()
+    nodes = {each["id"]: each for each in reading.canonical["nodes"]}
+    assert nodes["items"]["config"]["item_variable"] == "order"
+    assert (nodes["fan"]["timeout"], "timeout" in nodes["fan"]["config"]) == ("30s", False)
+    assert nodes["y"]["config"] == {"try_nodes": ["c"], "catch_nodes": ["d"], "error_binding": "problem"}
+    assert nodes["y"]["retry"]["max_attempts"] == 2
+    assert reading.canonical["edges"][3]["label"] == "done"
+    assert reading.definition is not None
+    assert reading.definition.nodes[3].timeout == 30 * SECOND
+    assert reading.definition.edges[3].label == "done"
+
+
+def test_an_entry_is_read_from_the_source_handle_if_the_label_is_none() -> None:
+    raw = scoped("t>y", node("y", "try"), node("a"), node("c"), node("z"), node("w", "parallel"), node("b"))
+    raw["edges"] += [
+        edge("y", "a", sourceHandle="try"),
+        edge("y", "c", label="On error", sourceHandle="catch"),
+        edge("y", "z", label="done", sourceHandle="catch"),
+        edge("z", "w"),
+        edge("w", "b", label="left", sourceHandle="right"),
+    ]
+    reading = read(raw, TYPES)
+    assert reading.problems == reading.warnings == ()
+    assert [each.get("label") for each in reading.canonical["edges"]] == [None, "try", "catch", "done", None, "left"]
+
+
+def test_a_retry_scope_is_read_with_gorax_s_keys() -> None:
+    keys = {"maxAttempts": 4, "initial_delay_ms": 500, "max_delay_ms": 9_000, "jitter": False,
+            "retryable_errors": ["timeout"], "non_retryable_errors": ["^4"], "retryable_status_codes": [503]}  # fmt: skip
+    reading = read(scoped("t>r r>a", node("r", "control:retry", keys)), TYPES)
+    assert reading.problems == reading.warnings == ()
+    canonical = next(each for each in reading.canonical["nodes"] if each["id"] == "r")
+    assert canonical["config"] == {
+        "max_attempts": 4, "initial_delay": 0.5, "max_delay": 9, "strategy": "exponential", "retry_on": ["timeout"],
+        "give_up_on": ["^4"], "status_codes": [503],
+    }  # fmt: skip
+    assert reading.definition is not None
+    rounds = next(each for each in reading.definition.nodes if each.id == "r").rounds
+    assert rounds is not None
+    assert (rounds.max_attempts, rounds.initial_delay, rounds.give_up_on) == (4, 500_000, ("^4",))
+    bad = scoped("t>r r>a", node("r", "retry", {"max_attempts": 0, "give_up_on": ["("]}))
+    assert told(bad) == [("invalid_config", "r"), ("invalid_config", "r")]
+    assert {problem.pointer.rpartition("/")[2] for problem in read(bad, TYPES).problems} == {
+        "max_attempts",
+        "give_up_on",
+    }
+
+
+def test_a_scope_that_leaks_is_told_where() -> None:
+    assert told(scoped("t>l l:body>a t>a", LOOP)) == [("scope_leak", "edge 2")]
+    assert told(scoped("t>y y:try>a y:catch>a", node("y", "try"))) == [("scope_leak", "a")]
+    assert told(scoped("t>l l:done>z", LOOP)) == [("invalid_config", "l")]
+    assert told(scoped("t>p p:done>z", node("p", "parallel"))) == [("invalid_config", "p")]
+
+
+def test_a_trigger_in_a_scope_is_told() -> None:
+    assert told(scoped("t>l l:body>t2", LOOP, node("t2", "manual_trigger"))) == [("scope_leak", "t2")]
+
+
+def test_an_ignored_edge_is_a_warning() -> None:
+    assert warned(scoped("t>l l:body>a a>z l:done>z", LOOP)) == [("edge_ignored", "/edges/2")]
+
+
+def test_lists_that_go_in_circles_are_told() -> None:
+    raw = scoped("t>y a>b", node("y", "try", {"try_nodes": ["a"], "catch_nodes": ["y"]}))
+    assert ("cycle", "/nodes") in found(raw)
+    raw = scoped("t>p", node("p", "parallel", {"branches": [{"name": "x", "nodes": ["gone"]}]}))
+    assert ("unknown_reference", "p") in told(raw)
+
+
+def test_a_join_that_can_not_be_satisfied_is_told() -> None:
+    def join(count: int) -> Any:
+        return node("j", "join", {"join_strategy": "wait_n", "required_count": count})
+
+    assert told(scoped("t>a t>b a>j b>j", join(3))) == [("invalid_config", "j")]
+    assert told(scoped("t>a t>b a>j b>j", join(2))) == []
+    assert told(scoped("t>l l:body>a a>j l:done>j", LOOP, join(2))) == [("invalid_config", "j")]
+    assert told(scoped("t>j", node("j", "join", {"join_strategy": "wait_n"}))) == [("invalid_config", "j")]
+
+
+def formula(id: str, expression: str, **rest: Any) -> dict[str, Any]:
+    return node(id, "formula", {"expression": expression}, **rest)
+
+
+@pytest.mark.parametrize(
+    ("edges", "nodes", "expected"),
+    [
+        # the names of a loop
+        ("t>l l:body>a l:done>z", [LOOP, formula("a", "item + loop.index")], []),
+        ("t>l l:body>a l:done>z", [LOOP, formula("z", "item")], [("unknown_reference", "z")]),
+        ("t>l l:body>a", [formula("a", "1", when="loop.is_first"), LOOP], []),
+        ("t>l l:body>m m:body>a", [LOOP, node("m", "loop", {"source": "item"}), formula("a", "item")], []),
+        ("t>l l:body>a", [node("l", "loop", {"source": "item"})], [("unknown_reference", "l")]),
+        # the name of an error
+        ("t>y y:try>a y:catch>c", [node("y", "try"), formula("c", "error.code")], []),
+        ("t>y y:try>a y:catch>c c>d", [node("y", "try"), formula("d", "error.code")], []),
+        ("t>y y:try>a y:catch>c", [node("y", "try"), formula("a", "error.code")], [("unknown_reference", "a")]),
+        ("t>y y:try>a y:catch>c", [node("y", "try", {"error_binding": "e"}), formula("c", "error.code")],
+         [("unknown_reference", "c")]),
+        ("t>y y:try>a y:catch>c", [node("y", "try", {"catches": [{"error_binding": "e"}]}),
+         formula("c", "e.code")], []),
+        ("t>y y:try>a y:catch>k k>c", [node("y", "try"), node("k", "catch", {"error_binding": "e"}),
+         formula("c", "e.code")], []),
+        ("t>y y:try>a y:finally>f", [node("y", "try"), formula("f", "error.code")], [("unknown_reference", "f")]),
+        # steps before, inside and after scopes
+        ("t>b b>l l:body>a", [LOOP, formula("a", "steps.b + steps.t.body")], []),
+        ("t>l l:body>a l:done>z", [LOOP, formula("z", "steps.l.iterations")], []),
+        ("t>l l:body>a l:done>z", [LOOP, formula("z", "steps.a")], [("not_before", "z")]),
+        ("t>l l:body>a l:done>z", [LOOP, formula("a", "steps.z")], [("not_before", "a")]),
+        ("t>l l:body>a", [LOOP, formula("a", "steps.l")], [("not_before", "a")]),
+        ("t>l l:body>a a>b", [LOOP, formula("b", "steps.a")], []),
+        ("t>l l:body>a a>b", [LOOP, formula("a", "steps.b")], [("not_before", "a")]),
+        ("t>y y:try>a y:done>z", [node("y", "try"), formula("z", "steps.a")], []),
+        ("t>y y:try>l l:body>a y:done>z", [node("y", "try"), LOOP, formula("z", "steps.a")], [("not_before", "z")]),
+        ("t>l l:body>y y:try>a y:done>b", [node("y", "try"), LOOP, formula("b", "steps.a")], []),
+        ("t>y y:try>a y:catch>c y:finally>f", [node("y", "try"), formula("c", "steps.a"), formula("f", "steps.c")], []),
+        ("t>y y:try>a y:catch>c", [node("y", "try"), formula("a", "steps.c")], [("not_before", "a")]),
+        ("t>y y:try>a y:catch>k y:catch>k2", [node("y", "try"), node("k", "catch"),
+         node("k2", "catch", when="steps.k")], [("not_before", "k2")]),
+        ("t>p p:x>a p:y>b", [node("p", "parallel"), formula("b", "steps.a")], [("not_before", "b")]),
+        ("t>p p:x>a p:done>z", [node("p", "parallel"), formula("z", "steps.a")], []),
+        ("t>l l:body>a t>b", [LOOP, formula("b", "steps.a")], [("not_before", "b")]),
+        # while and breaks look into the body
+        ("t>l l:body>a", [node("l", "loop", {"while": "(steps.a ?? 0) < loop.index + 3"})], []),
+        ("t>l l:body>a", [node("l", "loop", {"source": 3, "break_conditions": [{"condition": "steps.a > item"}]})], []),
+        ("t>l l:body>a", [node("l", "loop", {"source": 3, "break_conditions":
+         [{"operator": "equals", "field": "steps.a", "value": 1}]})], []),
+        ("t>l l:body>m m:body>a", [node("l", "loop", {"while": "steps.a"}), node("m", "loop", {"source": 1})],
+         [("not_before", "l")]),
+        ("t>l l:body>a l:done>z", [node("l", "loop", {"while": "steps.z"})], [("not_before", "l")]),
+        ("t>l l:body>a", [node("l", "loop", {"source": "steps.a"})], [("not_before", "l")]),
+    ],
+)  # fmt: skip
+def test_references_in_and_out_of_scopes(edges: str, nodes: list[Any], expected: list[tuple[str, str]]) -> None:
+    raw = scoped(edges, *nodes)
+    assert told(raw) == expected
+
+
+def test_an_output_may_look_into_scopes_that_run_once() -> None:
+    assert found(scoped("t>y y:try>a", node("y", "try"), output="{{ steps.a }}")) == []
+    raw = scoped("t>l l:body>a", LOOP, output="{{ steps.a }}")
+    assert found(raw) == [("not_before", "/output")]
+    assert "`steps.l.iterations`" in read(raw, TYPES).problems[0].message
 
 
 def test_unreachable_is_a_warning_and_may_refer_to_anything() -> None:

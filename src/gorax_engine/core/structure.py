@@ -183,6 +183,7 @@ class _Division:
         self.parts = [Part(0, None, "", 0)]
         self.part_of = [0] * len(nodes)
         self.bodies: dict[int, tuple[Part, ...]] = {}
+        self.robbed: set[int] = set()  # sources of edges that leak: if one is a scope, its body may be empty for that
         self.out: list[list[GraphEdge]] = [[] for _ in nodes]
         for edge in edges:
             self.out[edge.source].append(edge)
@@ -213,12 +214,15 @@ class _Division:
                 self._leak(None, node, f"Node `{self.nodes[node].id}` is in two bodies of `{self.nodes[scope].id}`")
             for node in reached.difference(taken):
                 self.part_of[node] = part.number
-            if not reached:
+            if not reached and scope not in self.robbed:
                 self.report(
                     "invalid_config", None, scope,
                     f"The {body.name if body.name == 'body' else f'body `{body.name}`'} of `{self.nodes[scope].id}` is "
                     "empty: let an edge lead to its first node.",
                 )  # fmt: skip
+        if not bodies:
+            message = f"`{self.nodes[scope].id}` has no branches: let an edge lead to the first node of each."
+            self.report("invalid_config", None, scope, message)
         self.bodies[scope] = tuple(found)
         self._cut(scope, around, outside)
 
@@ -241,6 +245,7 @@ class _Division:
                     )  # fmt: skip
                 else:
                     inside = self.nodes[source if here in own else edge.target].id
+                    self.robbed.add(source)
                     self._leak(
                         edge.at,
                         None,

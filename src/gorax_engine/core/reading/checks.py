@@ -40,7 +40,8 @@ def check_graph(
         if has_trigger and node.at not in reachable and node.spec is not None:
             message = f"No way leads from a trigger to node `{node.id}`, so it never runs: connect or remove it."
             report.warning("unreachable", ("nodes", node.at), message)
-        check_join(node, sum(link.target == node.at for link in links), report)
+        if structure is not None:
+            _check_place(node, structure, report)
     references = ReferenceCheck(nodes, index, graph.ancestors(), reachable, structure, report)
     for node in nodes:
         for site in node.sites:
@@ -73,14 +74,19 @@ def _divide(
     return implied, divide(graph, implied, order, tell)
 
 
-def check_join(node: DraftNode, incoming: int, report: Report) -> None:
-    """Refuse a join that needs more arrivals than there are ways to it."""
+def _check_place(node: DraftNode, structure: Structure, report: Report) -> None:
+    """Refuse a trigger inside a scope, and a join that needs more arrivals than there are ways to it."""
     config = node.config or {}
+    part = structure.parts[structure.part_of[node.at]]
+    if node.spec is not None and node.spec.kind is NodeKind.TRIGGER and part.owner is not None:
+        message = f"Trigger `{node.id}` is in a scope, where no run can start: remove the edge that leads to it."
+        report.problem("scope_leak", ("nodes", node.at), message)
     if node.type != "join" or not node.is_valid or config.get("join_strategy") != "wait_n":
         return
+    incoming = sum(edge.target == node.at for edge in part.edges)
     if config.get("required_count", 0) > incoming:
         message = (
-            f"This join waits for {config['required_count']} arrivals, but only {incoming} edges lead to it: "
+            f"This join waits for {config['required_count']} arrivals, but the edges that lead to it are {incoming}: "
             "lower `required_count`, or connect more branches."
         )
         report.problem("invalid_config", ("nodes", node.at, "config", "required_count"), message)
