@@ -129,6 +129,11 @@ WORKFLOWS: dict[str, Any] = {
         },
         "t>e e>seen seen>w t>bad",
     ),
+    "what happens at once": definition(
+        {"a": formula("1"), "c": formula("1"), "b": ("fail", {"code": "x", "message": "x"}), "d": formula("1")},
+        "t>a a>c t>b t>d",
+    ),
+    "a stop beside a step": definition({"s": ("stop", {}), "a": formula("1")}, "t>s t>a"),
     "a delay that is too long": definition({"d": ("delay", {"duration": "1h"}, {"timeout": "10ms"})}, "t>d"),
     "outside steps": definition(
         {

@@ -244,6 +244,69 @@ async def test_a_join_that_waits_for_one() -> None:
     )
 
 
+async def test_what_happens_at_once_is_told_at_once() -> None:
+    one, bad = ("formula", {"expression": "1"}), ("fail", {"code": "x", "message": "x"})
+    # Both are evaluated before either can cut the other off; what follows from one does not begin.
+    raw = definition({"a": one, "c": one, "b": bad, "d": one}, "t>a a>c t>b t>d")
+    steps = {"a": {"status": "completed"}, "d": {"status": "completed"}, "c": {"status": "skipped"}}
+    await passes(raw, expect={"error_code": "x", "steps": steps})
+    # Nothing is evaluated after a stop.
+    raw = definition({"s": ("stop", {}), "a": one}, "t>s t>a")
+    await passes(raw, expect={"steps": {"s": {"status": "completed"}, "a": {"status": "skipped"}}})
+
+
+async def test_what_was_to_begin_when_the_run_failed_does_not() -> None:
+    raw = definition(
+        {
+            "y": ("try",),
+            "call": CALL,
+            "clean": CALL,
+            "d": ("delay", {"duration": "1s"}),
+            "a": ("formula", {"expression": "1"}),
+            "c": CALL,
+            "b": ("fail", {"code": "x", "message": "x"}),
+        },
+        "t>y y:try>call y:finally>clean t>d d>a a>c d>b",
+    )
+    # The finally still takes its time; `c` was ready in the moment in which the run failed.
+    mocks = {"call": {"never": True}, "clean": {"output": 1, "after": "1m"}, "c": {"output": 1}}
+    steps = {"a": {"status": "completed"}, "c": {"status": "skipped"}, "clean": {"status": "completed"}}
+    await passes(raw, mocks=mocks, expect={"error_code": "x", "duration": "1m1s", "steps": steps})
+
+
+async def test_a_scope_goes_on_while_something_else_takes_long() -> None:
+    raw = definition(
+        {
+            "both": ("parallel",),
+            "again": ("retry", {"max_attempts": 2, "strategy": "fixed", "initial_delay_ms": 60000}),
+            "call": (*CALL, {"retry": {"max_attempts": 1}}),
+            "slow": CALL,
+        },
+        "t>both both:left>again again:body>call both:right>slow",
+    )
+    mocks = {"call": [{"error": {"code": "timeout"}}, {"output": 1}], "slow": {"output": 1, "after": "1h"}}
+    done = await passes(raw, mocks=mocks, expect={"duration": "1h"})
+    (second,) = [attempt for attempt in done.trace.at("both.left.call") if attempt.step.round == 1]
+    assert second.started == done.started + 60_000_000
+
+
+async def test_what_was_cut_off_does_not_come_back() -> None:
+    raw = definition(
+        {"both": ("parallel", {"wait_mode": "first"}), "a": CALL, "b": CALL, "d": ("delay", {"duration": "3h"})},
+        "t>both both:left>a both:right>b both:done>d",
+    )
+    mocks = {"a": {"output": "a", "after": "2h"}, "b": {"output": "b", "after": "1h"}}
+    await passes(raw, mocks=mocks, expect={"duration": "4h", "steps": {"both.left.a": {"error_code": "cancelled"}}})
+
+
+async def test_a_pause_between_attempts_is_cut_off_without_a_trace() -> None:
+    raw = definition({"call": (*CALL, {"retry": {"strategy": "fixed", "initial_delay": "50s"}})}, "t>call")
+    done = await passes(
+        raw, cancel_after="10s", mocks={"call": {"error": TRANSIENT}}, expect={"status": "cancelled", "duration": "10s"}
+    )
+    assert [(attempt.place, attempt.number) for attempt in done.trace.attempts.values()] == [("t", 1), ("call", 1)]
+
+
 # --- people, events, sub-workflows ------------------------------------------------------------------------------------
 
 
@@ -316,8 +379,19 @@ async def test_the_clock_decides_what_people_do_not(config: Any, expect: Any) ->
 
 
 async def test_a_wait_without_end() -> None:
-    _, mismatches = await run(ask(), mocks={"ask": {"never": True}})
-    assert mismatches[""].startswith("The run waits for ever, for `ask`: let a mock answer")
+    levels = [
+        {"level": 1, "timeout_minutes": 60, "backup_approvers": ["a"]},
+        {"level": 2, "backup_approvers": ["leads"]},
+    ]
+    for config in ({}, {"timeout": "4h", "escalation": {"levels": levels}}):
+        _, mismatches = await run(ask(**config), mocks={"ask": {"never": True}})
+        assert mismatches[""].startswith("The run waits for ever, for `ask`: let a mock answer")
+
+
+async def test_the_timeout_of_a_waiting_step() -> None:
+    raw = definition({"ask": ("human_task", {"title": "Pay?", "assignees": ["admin"]}, {"timeout": "1h"})}, "t>ask")
+    for answer in ({"never": True}, {"after": "2h"}):
+        await passes(raw, mocks={"ask": answer}, expect={"error_code": "timeout", "duration": "1h"})
 
 
 async def test_events() -> None:
@@ -430,6 +504,12 @@ async def test_a_when_that_is_false() -> None:
         trigger={"body": {"wanted": 1}},
         expect={"error_code": "type_error", "error_message": "`when` must give true or false"},
     )
+
+
+async def test_a_when_is_judged_once() -> None:
+    policies = {"when": "string(now()) < '2026-01-01T00:00:10'", "retry": {"strategy": "fixed", "initial_delay": "50s"}}
+    raw = definition({"call": (*CALL, policies)}, "t>call")
+    await passes(raw, mocks={"call": [{"error": TRANSIENT}, {"output": 1}]}, expect={"output": {"call": 1}})
 
 
 async def test_cancelling_lets_a_finally_run() -> None:
