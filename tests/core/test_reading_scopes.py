@@ -87,7 +87,7 @@ class TestBorders:
         join = scope("join", join_strategy="wait_n", required_count=3)
         pointer, message = the(read(flow("start>a start>b a>j b>j", j=join), TYPES), "invalid_config")
         assert pointer == "/nodes/3/config/required_count"
-        assert "only 2 edges" in message
+        assert "3 arrivals" in message
 
 
 class TestWhatCanBeSeen:
