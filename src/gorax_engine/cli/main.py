@@ -29,7 +29,7 @@ COMMANDS: Final = {
     "doctor": Entry("gorax_engine.cli.doctor", "Check the settings and the database."),
     "bench": Entry("gorax_engine.cli.bench", "Measure this machine, beside its own limit."),
     "run": Entry("gorax_engine.cli.run", "Start a workflow, by name, id or file."),
-    "workflow": Entry("gorax_engine.cli.workflow", "List, apply, validate, test, export, restore and archive workflows."),
+    "workflow": Entry("gorax_engine.cli.workflow", "List, apply, validate, test, export and archive workflows."),
     "execution": Entry("gorax_engine.cli.execution", "List, show, watch, explain, cancel, pause and retry executions."),
     "task": Entry("gorax_engine.cli.task", "List, show, decide and hand on human tasks."),
     "notification": Entry("gorax_engine.cli.notification", "List and read the own notifications."),
