@@ -99,7 +99,8 @@ class Recorder:
         at: Instant,
     ) -> None:
         """An attempt ended well. `given` and `output` are JSON texts."""
-        more = more_of(step, attempt, outcome, None) if attempt > 1 or outcome is not None or step.path else ""
+        has_more = attempt > 1 or outcome is not None or step.path or step.round
+        more = more_of(step, attempt, outcome, None) if has_more else ""
         row = StepRow(
             step_id(self._number, step, attempt),
             node.id,
