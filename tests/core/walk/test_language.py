@@ -512,6 +512,11 @@ class TestBreaker:
         finished = run(self.definition(6, 40, max_failures=1, max_requests=2), answers=answers)
         assert finished.output == ["broken", "circuit_open", "broken", "circuit_open", None, None]
 
+    def test_all_its_trials_must_succeed(self) -> None:
+        answers = {"b": [BROKEN, BROKEN, Completed(1), BROKEN]}
+        finished = run(self.definition(6, 40, max_failures=2, max_requests=2), answers=answers)
+        assert finished.output == ["broken", "broken", "circuit_open", None, "broken", "circuit_open"]
+
     def test_a_share_of_the_window_opens_it(self) -> None:
         answers = {"b": [BROKEN, Completed(1), BROKEN, Completed(1)]}
         finished = run(self.definition(5, 0, sliding_window_size=4), answers=answers)
