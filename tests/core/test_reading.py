@@ -565,7 +565,8 @@ def test_an_entry_is_read_from_the_source_handle_if_the_label_is_none() -> None:
 
 def test_a_retry_scope_is_read_with_gorax_s_keys() -> None:
     keys = {"maxAttempts": 4, "initial_delay_ms": 500, "max_delay_ms": 9_000, "jitter": False,
-            "retryable_errors": ["timeout"], "non_retryable_errors": ["^4"], "retryable_status_codes": [503]}  # fmt: skip
+            "retryable_errors": ["timeout"], "non_retryable_errors": ["^4"],
+            "retryable_status_codes": [503]}  # fmt: skip
     reading = read(scoped("t>r r>a", node("r", "control:retry", keys)), TYPES)
     assert reading.problems == reading.warnings == ()
     canonical = next(each for each in reading.canonical["nodes"] if each["id"] == "r")
