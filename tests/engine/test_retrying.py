@@ -334,6 +334,14 @@ async def test_in_a_retry_scope_the_last_round_goes_on(world: World) -> None:
     second = await retry(member, flow, first.execution_id)
     await ended(world, second, "completed")
     assert script.calls == [("b", ""), ("after", "")]
+    rounds = await world.sql.fetch(
+        "SELECT node_id, round, status FROM step_executions WHERE execution_id = $1 AND node_id IN ('a', 'b') "
+        "ORDER BY round, node_id", second.execution_id,
+    )  # fmt: skip
+    assert [tuple(row) for row in rounds] == [
+        ("a", 0, "completed"), ("b", 0, "failed"), ("a", 1, "completed"), ("b", 1, "failed"),
+        ("a", 2, "completed"), ("b", 2, "completed"),
+    ]  # fmt: skip
     third = await replay(member, flow, second.execution_id, from_step="after")
     await ended(world, third, "completed")
 

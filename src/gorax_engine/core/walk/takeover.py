@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from gorax_engine.core.events import StepAdmitted, StepDeclined, StepFailed, StepSucceeded
+from gorax_engine.core.events import StepAdmitted, StepDeclined, StepFailed, StepSucceeded, TimePassed
 from gorax_engine.core.instants import format_instant, parse_instant
 from gorax_engine.core.scopes import JoinPlan
 from gorax_engine.core.states import StepState
@@ -63,6 +63,7 @@ def _walk(plan: Plan, state: WalkState, events: Sequence[StepEvent], records: Re
     """Tell `state` the events that it comes to; return their records."""
     taken: dict[Attempt, StepRecord] = {}
     for event in events:
+        proceed(plan, state, (TimePassed(event.at),))  # a timer may bring the step's round about
         node = plan.nodes[event.step.node]
         frame = state.frame_of(node, event.step)
         attempt = None if frame is None else frame.attempts.get(node.index)
