@@ -116,7 +116,8 @@ class Walk:
             self._fire_until(event.at)
             if self.state.status is not _RUNNING_RUN:
                 return
-        self.at = self.state.at = max(self.state.at, event.at)
+        if event.at > self.state.at:
+            self.at = self.state.at = event.at
         match event:
             case StepSucceeded():
                 self._succeeded(event)

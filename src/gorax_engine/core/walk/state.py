@@ -291,7 +291,7 @@ class WalkState:
         heappush(self.timers, (due, self.timers_made, timer))
         if len(self.timers) >= self.timers_most:
             # Those that mean nothing any more hold on to their frames: no more of them than of the others are kept.
-            self.timers = [entry for entry in self.timers if is_alive(entry[2])]
+            self.timers[:] = [entry for entry in self.timers if is_alive(entry[2])]
             heapify(self.timers)
             self.timers_most = max(_TIMERS_KEPT, 2 * len(self.timers))
 
