@@ -131,6 +131,10 @@ def test_testing(dev: Dev, terminal: Terminal) -> None:
     assert execute(page, ["refund.yaml"], dev, terminal) == 2
 
 
+def test_retry_and_replay(dev: Dev, terminal: Terminal) -> None:
+    assert execute("docs/how-to/retry-and-replay.md", ["bill.yaml", "slow.yaml"], dev, terminal) == 14
+
+
 def test_events(dev: Dev, terminal: Terminal) -> None:
     assert execute("docs/how-to/events.md", ["order.yaml", "ledger.yaml"], dev, terminal) == 10
 
