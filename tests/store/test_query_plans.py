@@ -185,7 +185,7 @@ async def test_accept(watcher: Watcher) -> None:
     for turn in range(8):
         async with watcher.watch(rows=10):
             (verdict,) = await queue.start(
-                watcher.connection,  # type: ignore[arg-type]
+                watcher.connection,
                 [row_of(request)],
                 worker_id=watcher.worker,
                 room=1,

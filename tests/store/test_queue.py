@@ -791,7 +791,7 @@ async def test_owned_tells_tokens_and_marks(bench: Bench) -> None:
     claim = await bench.running()
     await bench.world.sql.execute('UPDATE execution_queue SET wake_seq = 3, end_requested = \'{"kind": "timeout"}\'')
     assert await workers.owned(bench.session, bench.worker) == [
-        workers.Owned(claim.execution_id, 1, 3, '{"kind": "timeout"}')
+        workers.Owned(claim.execution_id, 1, 3, '{"kind": "timeout"}', paused=False)
     ]
     assert await workers.owned(bench.session, uuid.uuid4()) == []
 
