@@ -131,6 +131,13 @@ def test_several_ways_that_die_at_once_are_skipped_once() -> None:
     assert [run.states[name] for name in "bcdj"] == ["skipped", "skipped", "skipped", "failed"]
 
 
+def test_ways_that_die_together_behind_one_node_are_skipped_once() -> None:
+    nodes = {**join(3), "w": node("condition", condition="false")}
+    run = flow("t>a a>j t>w w:true>n n>b n>c b>j c>j j:error>z", nodes, {"a": gives(after=0)})
+    assert run.said == {"w": {"result": False}, "z": "z"}
+    assert [run.states[name] for name in "nbcj"] == ["skipped", "skipped", "skipped", "failed"]
+
+
 def test_a_way_that_opens_after_the_join_cut_it_off_stays_shut() -> None:
     nodes = {**join(3), "w": node("condition", condition="true"), "b": step()}
     run = flow("t>a a>j t>w w:false>b w:true>c w:false>d b>j c>j d>j j:error>z", nodes, {"a": gives(after=0)})

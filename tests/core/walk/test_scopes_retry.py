@@ -5,6 +5,7 @@ from itertools import pairwise
 import pytest
 
 from gorax_engine.core.commands import StartStep
+from gorax_engine.core.events import RunCancelled
 from gorax_engine.core.model import SECOND, Json, StepKey
 from tests.core.walk.driver import START
 from tests.core.walk.flows import NodeLike, begin, broken, fails, flow, formula, gives, node, step
@@ -177,6 +178,22 @@ def test_a_scope_has_a_timeout_that_retries_see(kind: str) -> None:
     assert run.end.error is None
     place = {"loop": "s[0].a", "parallel": "s.x.a"}.get(kind, "a")
     assert (run.states[place], run.states[f"{place}#1"]) == ("cancelled", "completed")
+
+
+def test_what_is_cut_off_is_not_tried_again() -> None:
+    """Its timeout has passed, and its finally runs, when the run is cancelled."""
+    nodes = {"y": {**node("try"), "timeout": 0.0001, **again(2, retry_on=["timeout"])}}
+    says = {"a": gives(after=500), "f": gives(after=500)}
+    run = flow("t>y y:try>a y:finally>f", nodes, says, ends=[RunCancelled(START + 300)])
+    assert run.began == ["t", "y", "a", "f"]
+    assert (run.states["y"], run.took) == ("failed", 100 + 500 + 1)
+
+
+def test_when_is_judged_before_the_first_attempt_alone() -> None:
+    nodes = {"r": {**retry(1), **again(2, 1), "when": "now() < '1970-01-01T00:00:00.5Z'"}}
+    assert flow(AGAIN, nodes, {"a": [fails(), gives()]}).states["r"] == "completed"
+    nodes["r"]["when"] = "now() > '1970-01-01T00:00:00.5Z'"
+    assert flow(AGAIN, nodes).states["r"] == "skipped"
 
 
 @KINDS
