@@ -230,7 +230,7 @@ async def test_look_ups_of_one_run(watcher: Watcher, mode: str) -> None:
     assert run is not None
     one, both = [run["execution_id"]], [run["execution_id"], run["tenant_id"]]
     for name, arguments in (
-        ("recorded_steps", one), ("open_waits", one), ("execution_status", both), ("pinned_version", both),
+        ("recorded_steps", [*one, False]), ("open_waits", one), ("execution_status", both), ("pinned_version", both),
         ("lock_for_cancel", both),
     ):  # fmt: skip
         async with watcher.watch(rows=5):
