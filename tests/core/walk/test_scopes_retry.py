@@ -180,6 +180,13 @@ def test_a_scope_has_a_timeout_that_retries_see(kind: str) -> None:
     assert (run.states[place], run.states[f"{place}#1"]) == ("cancelled", "completed")
 
 
+def test_each_attempt_has_its_own_timeout() -> None:
+    nodes = {"r": {**retry(1), **again(2, 1), "timeout": 10}}
+    run = flow(AGAIN, nodes, {"a": [fails(), gives(after=9_500_000)]})
+    assert run.states["r"] == "completed"
+    assert run.took > 10 * SECOND
+
+
 def test_what_is_cut_off_is_not_tried_again() -> None:
     """Its timeout has passed, and its finally runs, when the run is cancelled."""
     nodes = {"y": {**node("try"), "timeout": 0.0001, **again(2, retry_on=["timeout"])}}

@@ -100,7 +100,7 @@ def test_a_run_that_is_cancelled_before_it_begins() -> None:
 
 
 def test_timers_that_mean_nothing_any_more_are_not_kept_with_their_bodies() -> None:
-    nodes = {"items": node("loop", source=1_000), "r": node("retry", {"timeout": 3600})}
+    nodes = {"items": node("loop", {"timeout": 3000}, source=1_000), "r": node("retry", {"timeout": 3600})}
     run = begin("t>items items:body>r r:body>a", nodes)
     most = 0
     while not run.over and run.turn():
