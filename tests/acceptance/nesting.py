@@ -151,6 +151,8 @@ class _Graph:
                 self.node(id, "sub_workflow", {"workflow_id": CHILD, "input": {"n": 4}, "mode": mode})
             case "formula":
                 self.node(id, "formula", {"expression": "2 * 3"})
+            case "code":
+                self.node(id, "code", {"script": "return 2 * 3"})
             case "transform":
                 self.node(id, "transform", {"mapping": {"six": "{{ 2 * 3 }}"}})
             case "condition":
@@ -342,6 +344,7 @@ _GIVEN: Mapping[str, Json] = {
     "sub_workflow": 8,
     "sub_workflow_async": {"status": "started"},
     "formula": 6,
+    "code": 6,
     "transform": {"six": 6},
     "condition": {"result": True},
     "switch": {"case": "two"},

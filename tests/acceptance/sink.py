@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -47,6 +48,8 @@ class Sink:
     def __init__(self) -> None:
         self._asked: list[Asked] = []
         self._replies: dict[str, list[Reply]] = {}
+        self._failing: dict[str, int] = {}
+        self._keys: Counter[str] = Counter()
         self._changed = threading.Condition()
         self._closing = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -61,6 +64,18 @@ class Sink:
         """Answer `path` with these in turn, the last one for ever; return its URL."""
         self._replies[path] = list(replies)
         return self.url + path
+
+    def fail_first(self, path: str, times: int) -> str:
+        """Answer the first so many requests of each `Idempotency-Key` for `path` with 500; return its URL."""
+        self._failing[path] = times
+        return self.url + path
+
+    def keys(self) -> Counter[str]:
+        """Return how often each `Idempotency-Key` was asked for."""
+        with self._changed:
+            return Counter(
+                asked.headers["idempotency-key"] for asked in self._asked if "idempotency-key" in asked.headers
+            )
 
     def asked(self, path: str) -> list[Asked]:
         """Return the requests for a path so far."""
@@ -88,6 +103,12 @@ class Sink:
         with self._changed:
             self._asked.append(asked)
             self._changed.notify_all()
+            if asked.path in self._failing:
+                key = asked.headers.get("idempotency-key", "")
+                self._keys[key] += 1
+                return Reply(
+                    *((500, {"fault": True}) if self._keys[key] <= self._failing[asked.path] else (200, {"ok": True}))
+                )
             replies = self._replies.get(asked.path)
             if not replies:
                 return Reply(body={"ok": True})
