@@ -17,6 +17,7 @@ from gorax_engine.core.states import TERMINAL_STEPS, ExecutionState, StepState
 from gorax_engine.core.walk import Recovered, StepRecord, initial, proceed, recover
 from gorax_engine.core.walk.recovery import CUT, DECLINED, recorded_outcome
 from tests.core.walk.driver import SEED, START, Attempt, Durable, Result, Run, durable
+from tests.core.walk.flows import NodeLike, definition_of, node, plan_of, step
 from tests.core.walk.graphs import Arrow, Graph, Scripted, random_graph
 
 SEEDS = st.integers(0, 2**48)
@@ -188,16 +189,36 @@ def test_a_row_of_a_node_that_is_gone_is_passed_over() -> None:
     assert rebuilt.in_doubt == frozenset()
 
 
+def rebuilt_flow(edges: str, nodes: Mapping[str, NodeLike], rows: Mapping[Attempt, StepRecord]) -> Recovered:
+    plan = plan_of(definition_of(edges, nodes))
+    return recover(plan, initial(plan, {}, SEED), RunStarted("t", {}, START), rows)
+
+
 def test_of_one_moment_what_was_declined_comes_before_what_it_cut_off() -> None:
-    """`b` was declined and ended the branch that came first; `a`, which had not begun, was skipped because of it."""
-    for names in (("a", "b"), ("b", "a")):
-        graph = graph_of("t>a t>b", Scripted("a", declines=True), Scripted("b", declines=True))
-        rows = {"a": skipped(5), "b": skipped(5, DECLINED)}
-        plan = graph.plan()
-        state = initial(plan, {}, SEED)
-        keyed = {(StepKey(name), 1): rows[name] for name in names} | {(StepKey("t"), 1): done(1)}
-        recover(plan, state, RunStarted("t", {}, START), keyed)
-        assert state.status is ExecutionState.COMPLETED
+    """`b` was declined, so that its branch was the first; `a`, which had not begun, was skipped because of it."""
+    nodes = {"fan": node("parallel", wait_mode="first"), "a": step(when="true"), "b": step(when="false")}
+    rows = {
+        (StepKey("t"), 1): done(1),
+        (StepKey("a", "fan.left"), 1): skipped(5),
+        (StepKey("b", "fan.right"), 1): skipped(5, DECLINED),
+    }
+    rebuilt = rebuilt_flow("t>fan fan:left>a fan:right>b", nodes, rows)
+    assert isinstance(rebuilt.commands[-1], EndRun)
+    assert rebuilt.commands[-1].output == {"fan": {"first_completed": "right", "result": {}}}
+
+
+def test_a_circuit_breaker_that_was_let_begin_is_not_asked_again() -> None:
+    rows = {
+        (StepKey("t"), 1): done(1),
+        (StepKey("x"), 1): StepRecord(StepState.RUNNING, START + 3, started=START + 3),
+    }
+    rebuilt = rebuilt_flow("t>x x:body>a", {"x": node("circuit_breaker")}, rows)
+    assert rebuilt.commands == [StartStep(StepKey("a"), 1, START + 3)]
+    assert rebuilt.in_doubt == frozenset()
+    rows.popitem()
+    assert rebuilt_flow("t>x x:body>a", {"x": node("circuit_breaker")}, rows).commands == [
+        StartStep(StepKey("x"), 1, START + 1)
+    ]
 
 
 def test_rows_of_older_releases_say_less() -> None:
