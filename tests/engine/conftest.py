@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 RUNS = (
     "executions, step_executions, execution_queue, waits, signals, workers, start_keys, outbox, webhook_events, "
-    "leaderships, events, event_deliveries, event_subscriptions"
+    "leaderships, events, event_deliveries, event_subscriptions, human_tasks, notifications"
 )
 
 
@@ -40,6 +40,6 @@ async def world(engine_dsns: tuple[str, str]) -> AsyncIterator[World]:
             finally:
                 await world.close()
         assert not world.failures, world.failures
-        await sql.execute(f"TRUNCATE {RUNS}")
+        await sql.execute(f"TRUNCATE {RUNS} CASCADE")
     finally:
         await sql.close()

@@ -197,7 +197,9 @@ async def compare(world: World, made: Piece, execution_id: uuid.UUID, outside: O
 
 
 async def nothing_left(world: World) -> None:
-    for table in ("waits", "signals", "execution_queue"):
+    unstarted = "SELECT node_id, node_type FROM step_executions WHERE started_at IS NULL AND status <> 'skipped'"
+    assert await world.sql.fetch(unstarted) == []
+    for table in ("waits", "signals", "execution_queue", "loop_progress"):
         assert await world.sql.fetchval(f"SELECT count(*) FROM {table}") == 0, table
     assert await world.sql.fetchval("SELECT count(*) FROM human_tasks WHERE status = 'pending'") == 0
 

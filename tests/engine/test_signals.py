@@ -75,7 +75,7 @@ async def calls(world: World, *nodes: str) -> list[int]:
 FINAL = [probe("f1"), tally("f2"), delay("f3", "30ms"), probe("f4")]
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("end", ["cancel", "fail", "timeout", "stop"])
 async def test_a_finally_is_finished_whoever_dies_meanwhile(
     world: World, monkeypatch: pytest.MonkeyPatch, end: str, seed: int

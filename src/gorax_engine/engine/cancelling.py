@@ -14,7 +14,7 @@ from gorax_engine.core.states import StepState
 from gorax_engine.core.walk import initial, proceed, recover
 from gorax_engine.core.walk.recovery import DECLINED
 from gorax_engine.engine.ending import read_mark
-from gorax_engine.engine.recorder import CANCELLED, failed_row, step_row
+from gorax_engine.engine.recorder import CANCELLED, failed_row, join_start, step_row
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -68,9 +68,14 @@ def _row(
             return step_row(execution, plan.nodes[step.node], step, 1, StepState.SKIPPED, completed=run.now)
         case EndStep(step=step, attempt=attempt, error=None, output=output, at=at):
             node = plan.nodes[step.node]
-            return step_row(execution, node, step, attempt, StepState.COMPLETED, output=encode(output), completed=at)
+            text = encode(output)
+            started = join_start(node, at)
+            return step_row(
+                execution, node, step, attempt, StepState.COMPLETED, output=text, started=started, completed=at
+            )
         case EndStep(step=step, attempt=attempt, error=error, bound=bound, at=at) if error is not None:
-            return failed_row(execution, plan.nodes[step.node], step, attempt, error, at, bound=bound)
+            node = plan.nodes[step.node]
+            return failed_row(execution, node, step, attempt, error, at, started=join_start(node, at), bound=bound)
         case CancelStep() | EndRun() | StartStep() | OpenStep() | EndStep() | FoldLoop():
             return None
         case _:

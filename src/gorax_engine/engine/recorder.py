@@ -11,6 +11,7 @@ from msgspec import Raw
 from gorax_engine.core.json_edge import Unencodable, encode
 from gorax_engine.core.model import StepError
 from gorax_engine.core.policies import step_error_json
+from gorax_engine.core.scopes import JoinPlan
 from gorax_engine.core.states import ExecutionState, StepState
 from gorax_engine.core.step_ids import step_id
 from gorax_engine.core.walk.recovery import CUT, DECLINED
@@ -82,9 +83,10 @@ class Recorder:
             except Unencodable as refusal:
                 # The walk has gone on with it; what is recorded says why nobody can see it.
                 output = encode({"record_rejected": f"The output can't be stored: {refusal}."})
-            self.completed(node, step, attempt, "", output, None, None, at)
+            self.completed(node, step, attempt, "", output, None, join_start(node, at), at)
         else:
-            row = failed_row(self._number, node, step, attempt, error, at, bound=command.bound)
+            started = join_start(node, at)
+            row = failed_row(self._number, node, step, attempt, error, at, started=started, bound=command.bound)
             self._journal.step(self._owner, row)
 
     def completed(
@@ -262,6 +264,11 @@ class Recorder:
             "error": {"code": error.code, "message": storable(error.message)},
         }
         outbox.append(OutboxRow(claim.tenant_id, "error_workflow", encode(payload)))
+
+
+def join_start(node: PlanNode, at: Instant) -> Instant | None:
+    """Return the start of a join that ends at `at`: it only ever ends. That of a scope is recorded when it opens."""
+    return at if isinstance(node.scope, JoinPlan) else None
 
 
 def step_row(
