@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tests.chaos.workload import Start, Workflow
 
 SHOWN: Final = 5
+SCOPES: Final = ("loop", "parallel", "try", "retry", "circuit_breaker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +66,27 @@ async def record_workflows(connection: asyncpg.Connection[Any], workflows: Itera
     for workflow in workflows:
         nodes = workflow.definition["nodes"]
         await connection.executemany(
-            "INSERT INTO chaos.node VALUES ($1, $2, $3)",
-            [(workflow.id, node["id"], _max_attempts(node)) for node in nodes],
+            "INSERT INTO chaos.node VALUES ($1, $2, $3, $4)",
+            [(workflow.id, node["id"], _max_attempts(node), not node["id"].startswith("in_")) for node in nodes],
         )
         await connection.executemany(
             "INSERT INTO chaos.edge VALUES ($1, $2, $3)",
-            [(workflow.id, edge["source"], edge["target"]) for edge in workflow.definition["edges"]],
+            [(workflow.id, edge["source"], edge["target"]) for edge in _waited_for(workflow.definition)],
         )
     await connection.execute(
         "INSERT INTO chaos.version SELECT workflow_id, version, md5(definition::text) FROM workflow_versions"
     )
+
+
+def _waited_for(definition: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the edges whose target begins only after their source has ended: none into a body, none into a join."""
+    types = {node["id"]: node["type"] for node in definition["nodes"]}
+    return [
+        edge
+        for edge in definition["edges"]
+        if types[edge["target"]] != "join"
+        and (types[edge["source"]] not in SCOPES or edge.get("label") in ("done", "error"))
+    ]
 
 
 def _max_attempts(node: dict[str, Any]) -> int:

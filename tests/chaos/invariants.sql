@@ -3,7 +3,8 @@
 SELECT 'lost or changed' AS fault, l.start_key, l.acknowledged
   FROM chaos.ledger l LEFT JOIN executions e ON e.id = l.acknowledged WHERE e.id IS NULL
 UNION ALL
-SELECT 'not asked for', NULL, e.id FROM executions e LEFT JOIN chaos.ledger l ON l.acknowledged = e.id WHERE l.start_key IS NULL
+SELECT 'not asked for', NULL, e.id FROM executions e LEFT JOIN chaos.ledger l ON l.acknowledged = e.id
+ WHERE l.start_key IS NULL AND e.parent_execution_id IS NULL
 UNION ALL
 SELECT 'two keys, one run', min(l.start_key), l.acknowledged FROM chaos.ledger l GROUP BY l.acknowledged HAVING count(*) > 1;
 
@@ -20,22 +21,28 @@ SELECT l.start_key, l.acknowledged FROM chaos.ledger l
  WHERE l.by_webhook AND NOT EXISTS (SELECT 1 FROM webhook_events e WHERE e.execution_id = l.acknowledged);
 
 -- name: terminal_holds_nothing
--- 3: a run that has ended has no queue row, no lease and no wait.
-SELECT e.id, e.status, q.owner, q.ready_at, w.kind
+-- 3: a run that has ended has no queue row, no lease, no wait, no signal, and no task that is open.
+SELECT e.id, e.status, q.owner, q.ready_at, w.kind, s.step_id AS signal, t.id AS task
   FROM executions e
   LEFT JOIN execution_queue q ON q.execution_id = e.id
   LEFT JOIN waits w ON w.execution_id = e.id
- WHERE e.status IN ('completed', 'failed', 'cancelled') AND (q.execution_id IS NOT NULL OR w.step_id IS NOT NULL);
+  LEFT JOIN signals s ON s.execution_id = e.id
+  LEFT JOIN human_tasks t ON t.execution_id = e.id AND t.status = 'pending'
+ WHERE e.status IN ('completed', 'failed', 'cancelled')
+   AND (q.execution_id IS NOT NULL OR w.step_id IS NOT NULL OR s.step_id IS NOT NULL OR t.id IS NOT NULL);
 
 -- name: live_is_reachable
--- 4: a live run is ready, leased to a registered worker, or parked with a time to wake; no queue row is without its run.
+-- 4: a live run is ready, leased to a registered worker, or parked with a time to wake or a wait that somebody will end;
+-- no queue row is without its run.
 SELECT coalesce(e.id, q.execution_id) AS execution_id, e.status, q.owner, q.ready_at, q.due_at, w.id AS worker
   FROM (SELECT * FROM executions WHERE status IN ('pending', 'running')) e
   FULL JOIN execution_queue q ON q.execution_id = e.id
   LEFT JOIN workers w ON w.id = q.owner
  WHERE e.id IS NULL OR q.execution_id IS NULL
     OR (q.owner IS NOT NULL AND w.id IS NULL)
-    OR (q.owner IS NULL AND q.ready_at IS NULL AND q.due_at IS NULL);
+    OR (q.owner IS NULL AND q.ready_at IS NULL AND q.due_at IS NULL AND NOT EXISTS (
+        SELECT 1 FROM waits x
+         WHERE x.execution_id = q.execution_id AND x.kind IN ('human_task', 'event', 'sub_workflow')));
 
 -- name: all_ended
 -- 4: after the quiet nothing is left alive.
@@ -75,7 +82,7 @@ SELECT e.execution_id, e.old_status, e.new_status, e.process, e.owner_process FR
 
 -- name: attempts_are_contiguous
 -- 7: the attempts of a step are numbered 1..n.
-SELECT execution_id, node_id, count(*) AS rows, max(retry_count) + 1 AS last
+SELECT execution_id, node_id, iteration_path, round, count(*) AS rows, max(retry_count) + 1 AS last
   FROM step_executions GROUP BY execution_id, node_id, iteration_path, round
 HAVING min(retry_count) <> 0 OR max(retry_count) + 1 <> count(*);
 
@@ -87,19 +94,19 @@ SELECT a.execution_id, a.node_id, a.retry_count + 1 AS attempt, a.status
 
 -- name: one_success_per_step
 -- 8: a step succeeds at most once.
-SELECT execution_id, node_id, count(*) FROM step_executions WHERE status = 'completed'
+SELECT execution_id, node_id, iteration_path, round, count(*) FROM step_executions WHERE status = 'completed'
  GROUP BY execution_id, node_id, iteration_path, round HAVING count(*) > 1;
 
 -- name: steps_follow_their_predecessors
 -- 9: no attempt of a step is on record before all nodes that lead to it have ended.
-SELECT s.execution_id, s.node_id, g.source
+SELECT s.execution_id, s.node_id, s.path, s.round, g.source
   FROM chaos.step_log s
   JOIN executions e ON e.id = s.execution_id
   JOIN chaos.edge g ON g.workflow_id = e.workflow_id AND g.target = s.node_id
  WHERE s.new_status IN ('running', 'completed') AND s.old_status IS NULL
    AND NOT EXISTS (
        SELECT 1 FROM chaos.step_log p
-        WHERE p.execution_id = s.execution_id AND p.node_id = g.source
+        WHERE p.execution_id = s.execution_id AND p.node_id = g.source AND p.path = s.path AND p.round = s.round
           AND p.new_status IN ('completed', 'failed', 'skipped') AND (p.seq < s.seq OR p.xid = s.xid)
    );
 
@@ -112,6 +119,7 @@ SELECT s.execution_id, s.node_id, g.source, s.started_at - p.completed_at AS by
   JOIN LATERAL (
       SELECT max(p.completed_at) AS completed_at FROM step_executions p
        WHERE p.execution_id = s.execution_id AND p.node_id = g.source
+         AND p.iteration_path = s.iteration_path AND p.round = s.round
   ) p ON true
  WHERE s.started_at < p.completed_at;
 
@@ -122,10 +130,11 @@ SELECT s.execution_id, s.node_id, s.started_at, count(*) OVER (PARTITION BY s.ex
  WHERE s.status = 'skipped'
    AND (s.started_at IS NOT NULL OR s.retry_count <> 0
         OR EXISTS (SELECT 1 FROM step_executions o
-                    WHERE o.execution_id = s.execution_id AND o.node_id = s.node_id AND o.id <> s.id));
+                    WHERE o.execution_id = s.execution_id AND o.node_id = s.node_id AND o.id <> s.id
+                      AND o.iteration_path = s.iteration_path AND o.round = s.round));
 
 -- name: every_node_is_decided
--- 11: once a run has ended, each node of its graph has a row, and no step runs any more.
+-- 11: once a run has ended, each node outside of scopes has a row, and no step runs any more.
 SELECT e.id, e.status, n.node_id, s.status AS last
   FROM executions e
   JOIN chaos.node n ON n.workflow_id = e.workflow_id
@@ -133,7 +142,12 @@ SELECT e.id, e.status, n.node_id, s.status AS last
       SELECT s.status FROM step_executions s WHERE s.execution_id = e.id AND s.node_id = n.node_id
        ORDER BY s.retry_count DESC LIMIT 1
   ) s ON true
- WHERE e.status IN ('completed', 'failed', 'cancelled') AND coalesce(s.status, 'absent') NOT IN ('completed', 'failed', 'skipped');
+ WHERE e.status IN ('completed', 'failed', 'cancelled') AND n.is_top
+   AND coalesce(s.status, 'absent') NOT IN ('completed', 'failed', 'skipped')
+UNION ALL
+SELECT e.id, e.status, s.node_id, s.status
+  FROM executions e JOIN step_executions s ON s.execution_id = e.id
+ WHERE e.status IN ('completed', 'failed', 'cancelled') AND s.status NOT IN ('completed', 'failed', 'skipped');
 
 -- name: failure_has_a_cause
 -- 12: a failed run or step says why.
@@ -148,7 +162,7 @@ SELECT 'step', id, error_code, error_message FROM step_executions
 SELECT s.execution_id, s.node_id, max(s.retry_count) + 1 AS attempts, n.max_attempts
   FROM step_executions s JOIN executions e ON e.id = s.execution_id
   JOIN chaos.node n ON n.workflow_id = e.workflow_id AND n.node_id = s.node_id
- GROUP BY s.execution_id, s.node_id, n.max_attempts HAVING max(s.retry_count) + 1 > n.max_attempts;
+ GROUP BY s.execution_id, s.node_id, s.iteration_path, s.round, n.max_attempts HAVING max(s.retry_count) + 1 > n.max_attempts;
 
 -- name: runs_move_as_the_table_says
 -- 14: every change of a run's state is legal, and terminal is final.
@@ -188,6 +202,7 @@ SELECT s.execution_id, s.node_id, p.ended AS enabled_at, s.completed_at, s.outpu
   JOIN LATERAL (
       SELECT max(p.completed_at) AS ended
         FROM chaos.edge g JOIN step_executions p ON p.execution_id = s.execution_id AND p.node_id = g.source
+         AND p.iteration_path = s.iteration_path AND p.round = s.round
        WHERE g.workflow_id = e.workflow_id AND g.target = s.node_id
   ) p ON true
  WHERE s.node_type = 'delay' AND s.status = 'completed'
@@ -215,7 +230,7 @@ SELECT c.key, c.calls, s.attempts, h.taken
   LEFT JOIN LATERAL (
       SELECT count(*) AS attempts FROM step_executions s
        WHERE s.execution_id = split_part(c.key, ':', 1)::uuid AND s.node_id = split_part(c.key, ':', 2)
-         AND s.status <> 'skipped'
+         AND s.iteration_path = split_part(c.key, ':', 3) AND s.status <> 'skipped'
   ) s ON true
   LEFT JOIN LATERAL (
       SELECT count(*) AS taken FROM chaos.queue_log q
@@ -233,8 +248,8 @@ SELECT c.key, c.path, c.at, s.at AS recorded, s.new_status, s.attempt
   JOIN LATERAL (
       SELECT s.at, s.new_status, s.attempt FROM chaos.step_log s
        WHERE s.execution_id = split_part(c.key, ':', 1)::uuid AND s.node_id = split_part(c.key, ':', 2)
-         AND s.new_status IN ('completed', 'failed', 'skipped')
-       ORDER BY s.attempt DESC, s.seq LIMIT 1
+         AND s.path = split_part(c.key, ':', 3) AND s.new_status IN ('completed', 'failed', 'skipped')
+       ORDER BY s.round DESC, s.attempt DESC, s.seq LIMIT 1
   ) s ON true
   JOIN executions e ON e.id = split_part(c.key, ':', 1)::uuid
  WHERE c.at > s.at AND e.status <> 'cancelled';
@@ -249,8 +264,10 @@ SELECT s.execution_id, s.node_id FROM step_executions s
 -- 33: accepted = completed + failed + cancelled + live.
 SELECT * FROM (
     SELECT (SELECT count(*) FROM chaos.ledger) AS accepted,
-           (SELECT count(*) FROM executions WHERE status IN ('completed', 'failed', 'cancelled')) AS ended,
-           (SELECT count(*) FROM execution_queue) AS live
+           (SELECT count(*) FROM executions
+             WHERE status IN ('completed', 'failed', 'cancelled') AND parent_execution_id IS NULL) AS ended,
+           (SELECT count(*) FROM execution_queue q JOIN executions e ON e.id = q.execution_id
+             WHERE e.parent_execution_id IS NULL) AS live
 ) n WHERE accepted <> ended + live;
 
 -- name: given_up_after_three_workers
@@ -267,3 +284,58 @@ SELECT l.kind, e.id, e.status, l.status AS expected, e.error_code, e.error_messa
  WHERE e.status NOT IN ('pending', 'running')
    AND e.error_code IS DISTINCT FROM 'worker_lost'
    AND (e.status <> l.status OR e.output_data IS DISTINCT FROM l.output OR e.error_code IS DISTINCT FROM l.error_code);
+
+-- name: one_child_per_attempt
+-- An attempt of a sub_workflow starts one run, whoever dies meanwhile, one level below its own; nothing else is a child.
+SELECT c.id, c.parent_execution_id, c.parent_step_id, c.execution_depth, p.execution_depth AS depth_of_parent, s.node_type
+  FROM executions c
+  LEFT JOIN executions p ON p.id = c.parent_execution_id AND p.tenant_id = c.tenant_id
+  LEFT JOIN step_executions s ON s.id = c.parent_step_id AND s.execution_id = p.id
+ WHERE (c.parent_execution_id IS NOT NULL
+        AND (s.node_type IS DISTINCT FROM 'sub_workflow' OR c.execution_depth IS DISTINCT FROM p.execution_depth + 1))
+    OR (c.parent_execution_id IS NULL AND c.execution_depth <> 0)
+    OR EXISTS (SELECT 1 FROM executions o WHERE o.parent_step_id = c.parent_step_id AND o.id <> c.id);
+
+-- name: a_step_outlives_its_child
+-- A step that waits for a child completes after the child has.
+SELECT s.execution_id, s.node_id, c.id AS child, c.status
+  FROM executions c
+  JOIN step_executions s ON s.id = c.parent_step_id AND s.status = 'completed'
+   AND NOT coalesce(s.input_data, '{}') @> '{"mode": "async"}'
+ WHERE c.status <> 'completed'
+    OR NOT EXISTS (
+        SELECT 1 FROM chaos.step_log l
+          JOIN chaos.execution_log x ON x.execution_id = c.id AND x.new_status = 'completed' AND x.xid < l.xid
+         WHERE l.step_id = s.id AND l.new_status = 'completed');
+
+-- name: no_child_is_forgotten
+-- When a parent has failed or was cancelled, no child for which it still waited goes on to a good end of its own.
+SELECT p.id, p.status, c.id AS child, c.status AS status_of_child
+  FROM executions c
+  JOIN executions p ON p.id = c.parent_execution_id AND p.status IN ('failed', 'cancelled')
+  JOIN step_executions s ON s.id = c.parent_step_id AND s.error_code = 'cancelled'
+ WHERE c.status = 'completed' AND c.completed_at > p.completed_at + interval '20 seconds';
+
+-- name: a_wait_is_signalled_once
+-- What a wait gets, it gets once, and the step that waited ends with it, unless it was cut off.
+SELECT l.step_id, count(*) AS signals, min(s.status) AS step
+  FROM chaos.signal_log l LEFT JOIN step_executions s ON s.id = l.step_id
+ GROUP BY l.step_id
+HAVING count(*) > 1 OR bool_or(s.id IS NULL)
+    OR bool_or(s.status <> 'completed' AND s.error_code NOT IN ('cancelled', 'timeout')
+               AND l.resolution ->> 'status' = 'completed');
+
+-- name: a_task_is_decided_once
+-- A step opens one task; once it has ended, the task has the same end (if the run did not end before it heard).
+SELECT t.id, t.status, t.step_id, s.status AS step, s.error_code
+  FROM human_tasks t LEFT JOIN step_executions s ON s.id::text = t.step_id
+ WHERE s.id IS NULL OR (s.status = 'completed') <> (t.status = 'approved') AND s.error_code IS DISTINCT FROM 'cancelled'
+    OR EXISTS (SELECT 1 FROM human_tasks o WHERE o.step_id = t.step_id AND o.id <> t.id);
+
+-- name: finally_has_run
+-- Whoever cancels a run: a try that had begun has run its finally to the end.
+SELECT e.id, t.status, s.status AS tidy, s.error_code
+  FROM executions e
+  JOIN step_executions t ON t.execution_id = e.id AND t.node_id = 'try' AND t.status <> 'skipped'
+  LEFT JOIN step_executions s ON s.execution_id = e.id AND s.node_id = 'in_tidy'
+ WHERE e.status IN ('completed', 'cancelled') AND s.status IS DISTINCT FROM 'completed';

@@ -33,7 +33,11 @@ PACKAGED: Final = "18"
 OVERLAPPING: Final = 3
 """How many faults may be at work at once."""
 
-_ENDED = "SELECT count(*)::int FROM executions WHERE status IN ('completed', 'failed', 'cancelled')"
+_ENDED = """
+SELECT count(*)::int FROM executions
+ WHERE status IN ('completed', 'failed', 'cancelled') AND parent_execution_id IS NULL
+"""
+_LIVE = "SELECT count(*)::int FROM execution_queue"
 GIVEN_UP_AT_MOST: Final = 0.01
 """The share of runs that a storm may drive to `worker_lost` before it says more about the engine than about itself."""
 
@@ -194,6 +198,7 @@ class _Storm:
         async with anyio.create_task_group() as watch:
             for daemon in daemons:
                 watch.start_soon(daemon.supervise)
+            watch.start_soon(clients.decide)
             async with anyio.create_task_group() as rage:
                 rage.start_soon(self._load, clients, raging)
                 rage.start_soon(self._strike, faults, raging)
@@ -205,6 +210,7 @@ class _Storm:
             await self._settle(admin)
             for daemon in daemons:
                 daemon.ended = True
+            watch.cancel_scope.cancel()
 
     async def _load(self, clients: Clients, raging: anyio.Event) -> None:
         """Start runs, spread over the time that the faults will take, until there were enough of both."""
@@ -247,7 +253,7 @@ class _Storm:
         """Wait until every run has ended, or the quiet is over."""
         deadline = time.monotonic() + self._options.quiet
         while time.monotonic() < deadline:
-            if await _count(admin) >= len(self._starts):
+            if await _count(admin) >= len(self._starts) and await _count(admin, _LIVE) == 0:
                 self._verdict.figures["quiet seconds"] = round(self._options.quiet - (deadline - time.monotonic()), 1)
                 return
             await anyio.sleep(0.2)
@@ -271,14 +277,14 @@ class _Storm:
             verdict.void.append(f"only {verdict.figures['ended in the storm']} runs ended during the storm")
 
 
-async def _count(admin: str) -> int:
-    """How many runs have ended; 0 while Postgres is away."""
+async def _count(admin: str, query: str = _ENDED) -> int:
+    """How many runs have ended, or what else is asked for; 0 while Postgres is away."""
     try:
         connection = await asyncpg.connect(admin, timeout=5, command_timeout=10)
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
         return 0
     try:
-        return int(await connection.fetchval(_ENDED))
+        return int(await connection.fetchval(query))
     finally:
         connection.terminate()
 

@@ -61,6 +61,27 @@ BREAKS: dict[str, str] = {
     "everything_is_accounted_for": "DELETE FROM executions",
     "given_up_after_three_workers": "UPDATE executions SET error_code = 'worker_lost'",
     "outcome_is_as_expected": "UPDATE executions SET output_data = '2'",
+    "one_child_per_attempt": "UPDATE executions SET execution_depth = 1",
+    "a_step_outlives_its_child": """
+        UPDATE executions e SET parent_step_id = s.id FROM step_executions s WHERE s.node_id = 'a';
+        DELETE FROM chaos.execution_log""",
+    "no_child_is_forgotten": """
+        UPDATE step_executions SET error_code = 'cancelled' WHERE node_id = 'b';
+        UPDATE executions e SET parent_step_id = s.id FROM step_executions s
+         WHERE s.node_id = 'b' AND s.status = 'failed';
+        INSERT INTO executions (tenant_id, workflow_id, workflow_version, trigger_type, status, completed_at)
+        SELECT tenant_id, workflow_id, 1, 'api', 'cancelled', completed_at - interval '1 minute' FROM executions;
+        UPDATE executions SET parent_execution_id = (SELECT id FROM executions WHERE status = 'cancelled')
+         WHERE status = 'completed'""",
+    "a_wait_is_signalled_once": """
+        INSERT INTO chaos.signal_log (step_id, execution_id, resolution)
+        SELECT id, execution_id, '{"status": "completed"}' FROM step_executions, generate_series(1, 2)
+         WHERE node_id = 'a'""",
+    "a_task_is_decided_once": """
+        INSERT INTO human_tasks (tenant_id, execution_id, step_id, task_type, title, assignees, status)
+        SELECT tenant_id, execution_id, id::text, 'approval', 't', '[]', 'rejected' FROM step_executions
+         WHERE node_id = 'a'""",
+    "finally_has_run": "UPDATE step_executions SET node_id = 'try' WHERE node_id = 'a'",
 }
 
 HISTORY = """

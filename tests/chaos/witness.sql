@@ -21,7 +21,8 @@ CREATE TABLE chaos.execution_log (
 CREATE INDEX ON chaos.execution_log (execution_id, seq);
 
 CREATE TABLE chaos.step_log (
-    seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, execution_id uuid, step_id uuid, node_id text, attempt int,
+    seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, execution_id uuid, step_id uuid, node_id text, path text,
+    round int, attempt int,
     old_status text, new_status text, token bigint, process text, owner_process text,
     xid xid8 DEFAULT pg_current_xact_id(), at timestamptz DEFAULT clock_timestamp()
 );
@@ -31,7 +32,8 @@ CREATE INDEX ON chaos.step_log (execution_id, node_id, seq);
 CREATE TABLE chaos.ledger (
     start_key text, kind text, acknowledged uuid, by_webhook boolean, status text, output jsonb, error_code text
 );
-CREATE TABLE chaos.node (workflow_id uuid, node_id text, max_attempts int);
+-- is_top: in no scope's body.
+CREATE TABLE chaos.node (workflow_id uuid, node_id text, max_attempts int, is_top boolean DEFAULT true);
 CREATE TABLE chaos.edge (workflow_id uuid, source text, target text);
 CREATE TABLE chaos.version (workflow_id uuid, version int, hash text);
 CREATE TABLE chaos.sink (seq bigint, key text, path text, payload_hash text, at timestamptz);
@@ -80,9 +82,9 @@ CREATE TRIGGER chaos AFTER INSERT OR UPDATE ON executions FOR EACH ROW EXECUTE F
 CREATE FUNCTION chaos.on_step() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
     INSERT INTO chaos.step_log (
-        execution_id, step_id, node_id, attempt, old_status, new_status, token, process, owner_process
+        execution_id, step_id, node_id, path, round, attempt, old_status, new_status, token, process, owner_process
     )
-    SELECT NEW.execution_id, NEW.id, NEW.node_id, NEW.retry_count + 1, OLD.status, NEW.status, q.token,
+    SELECT NEW.execution_id, NEW.id, NEW.node_id, NEW.iteration_path, NEW.round, NEW.retry_count + 1, OLD.status, NEW.status, q.token,
            current_setting('chaos.process', true), w.process
       FROM (SELECT 1) AS one
       LEFT JOIN public.execution_queue q ON q.execution_id = NEW.execution_id
@@ -90,3 +92,15 @@ BEGIN
     RETURN NULL;
 END $$;
 CREATE TRIGGER chaos AFTER INSERT OR UPDATE ON step_executions FOR EACH ROW EXECUTE FUNCTION chaos.on_step();
+
+CREATE TABLE chaos.signal_log (
+    seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, step_id uuid, execution_id uuid, resolution jsonb
+);
+
+CREATE FUNCTION chaos.on_signal() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+    INSERT INTO chaos.signal_log (step_id, execution_id, resolution)
+    VALUES (NEW.step_id, NEW.execution_id, NEW.resolution);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER chaos AFTER INSERT ON signals FOR EACH ROW EXECUTE FUNCTION chaos.on_signal();

@@ -21,6 +21,10 @@ PARKS: Final = 6
 REPEATED: Final = 0.05
 """The share of starts that are sent again after they were acknowledged."""
 
+KID: Final = "kid"
+IDLE_KID: Final = "idle-kid"
+"""Workflows that others start; no client does."""
+
 _FIXED: Final = {"strategy": "fixed", "max_attempts": 6, "initial_delay": "0.2s"}
 
 
@@ -206,7 +210,175 @@ def definitions(sink: str) -> dict[str, dict[str, Any]]:
             "edges": _chain("begin", "double", "call", "last"),
             "output": last,
         },
+        **_scoped(sink),
     }
+
+
+def _scoped(sink: str) -> dict[str, dict[str, Any]]:
+    """Return the kinds with scopes, joins, other runs, people and events. Nodes in bodies have ids that begin `in_`."""
+    last = "{{ steps.last }}"
+    once = {"max_attempts": 1}
+
+    def http(node: str, path: str, value: str = _N, **more: Any) -> dict[str, Any]:
+        return _http(node, sink, path, value, **more)
+
+    return {
+        "loop": {
+            "nodes": [
+                _TRIGGER,
+                {"id": "all", "type": "loop", "config": {
+                    "source": "{{ map(0..5, trigger.body.n + #) }}", "max_concurrency": 3}},
+                http("in_call", "flaky/1", "{{ item }}"),
+                {"id": "in_pause", "type": "delay", "config": {"duration": "0.2s"}},
+                _formula("in_sum", "steps.in_call.body.answer + loop.index"),
+                _formula("last", "sum(steps.all.iterations, .output)"),
+            ],
+            "edges": _edges("begin>all", "all-body>in_call", "in_call>in_pause", "in_pause>in_sum", "all-done>last"),
+            "output": last,
+        },
+        "rounds": {
+            "nodes": [
+                _TRIGGER,
+                {"id": "again", "type": "retry", "config": {**_FIXED, "max_attempts": 6}},
+                http("in_first", "slow/300"),
+                {**http("in_flaky", "flaky/2", "{{ steps.in_first.body.answer }}"), "retry": once},
+                _formula("last", "steps.again.output.body.answer"),
+            ],
+            "edges": _edges("begin>again", "again-body>in_first", "in_first>in_flaky", "again-done>last"),
+            "output": last,
+        },
+        "nested": {
+            "nodes": [
+                _TRIGGER,
+                {"id": "try", "type": "try"},
+                {"id": "in_all", "type": "loop", "config": {"source": 2}},
+                {"id": "in_both", "type": "parallel"},
+                http("in_left", "slow/300", "{{ trigger.body.n + item }}"),
+                {"id": "in_wait", "type": "delay", "config": {"duration": "0.3s"}},
+                _formula("in_right", "item"),
+                {"id": "in_fail", "type": "fail", "config": {"code": "scripted", "message": "As it was written."}},
+                http("in_mend", "slow/200", "{{ trigger.body.n * 2 }}"),
+                http("in_tidy", "slow/200", "{{ trigger.body.n * 3 }}"),
+                _formula("last", "[steps.try.catch_output.body.answer, steps.try.finally_output.body.answer]"),
+            ],
+            "edges": _edges(
+                "begin>try", "try-try>in_all", "in_all-body>in_both", "in_both-left>in_left", "in_both-right>in_wait",
+                "in_wait>in_right", "in_all-done>in_fail", "try-catch>in_mend", "try-finally>in_tidy", "try-done>last",
+            ),
+            "output": last,
+        },
+        "asked": {
+            "nodes": [
+                _TRIGGER,
+                {"id": "all", "type": "loop", "config": {"source": 3, "max_concurrency": 2}},
+                {"id": "in_ask", "type": "human_task", "config": {"title": "Well?", "assignees": ["admin"]}},
+                http("in_call", "ok", "{{ trigger.body.n + loop.index }}"),
+                _formula("in_sum", "steps.in_call.body.answer"),
+                _formula("last", "sum(steps.all.iterations, .output)"),
+            ],
+            "edges": _edges("begin>all", "all-body>in_ask", "in_ask>in_call", "in_call>in_sum", "all-done>last"),
+            "output": last,
+        },
+        "mail": {
+            "nodes": [
+                _TRIGGER,
+                {"id": "both", "type": "parallel"},
+                http("in_call", "slow/700"),
+                {"id": "in_publish", "type": "publish_event", "config": {
+                    "event": "chaos.mail", "correlation_key": "{{ env.execution_id }}", "payload": _N}},
+                {"id": "in_wait", "type": "wait_for_event", "config": {
+                    "event": "chaos.mail", "correlation_key": "{{ env.execution_id }}"}},
+                _formula("in_body", "steps.in_wait.body"),
+            ],
+            "edges": _edges("begin>both", "both-send>in_call", "in_call>in_publish", "both-get>in_wait",
+                            "in_wait>in_body"),
+            "output": "{{ steps.in_body }}",
+        },
+        "parent": {
+            "nodes": [
+                _TRIGGER,
+                {"id": "all", "type": "loop", "config": {"source": 2, "max_concurrency": 2}},
+                {"id": "in_kid", "type": "sub_workflow", "config": {
+                    "workflow_id": KID, "input_mapping": {"n": "{{ trigger.body.n + item }}"}}},
+                _formula("last", "sum(steps.all.iterations, .output)"),
+            ],
+            "edges": _edges("begin>all", "all-body>in_kid", "all-done>last"),
+            "output": last,
+        },
+        "async": {
+            "nodes": [
+                _TRIGGER,
+                {"id": "kid", "type": "sub_workflow", "config": {
+                    "workflow_id": KID, "mode": "async", "input": {"n": _N}}},
+                http("call", "slow/300"),
+                _formula("last", "[steps.kid.status, steps.call.body.answer]"),
+            ],
+            "edges": _chain("begin", "kid", "call", "last"),
+            "output": last,
+        },
+        "joined": {
+            "nodes": [
+                _TRIGGER,
+                {"id": "fork", "type": "fork"},
+                http("a", "slow/200"),
+                http("b", "slow/400"),
+                {"id": "c", "type": "delay", "config": {"duration": "1h"}},
+                {"id": "join", "type": "join", "config": {"join_strategy": "wait_n", "required_count": 2}},
+                _formula("last", "steps.join.completed_branches + trigger.body.n"),
+            ],
+            "edges": _edges("begin>fork", "fork>a", "fork>b", "fork>c", "a>join", "b>join", "c>join", "join>last"),
+            "output": last,
+        },
+        "late": {
+            "nodes": [
+                _TRIGGER,
+                {"id": "wait", "type": "wait_for_event", "config": {
+                    "event": "chaos.never", "correlation_key": "{{ env.execution_id }}", "timeout": "1.5s"}},
+                _formula("last", "steps.wait.error.code"),
+            ],
+            "edges": _edges("begin>wait", "wait-error>last"),
+            "output": last,
+        },
+        "closing": {
+            "nodes": [
+                _TRIGGER,
+                {"id": "try", "type": "try"},
+                http("in_slow", "slow/900"),
+                {"id": "in_wait", "type": "delay", "config": {"duration": "1h"}},
+                {"id": "in_break", "type": "circuit_breaker"},
+                http("in_tidy", "slow/300", "{{ trigger.body.n * 3 }}"),
+            ],
+            "edges": _edges("begin>try", "try-try>in_slow", "in_slow>in_wait", "try-finally>in_break",
+                            "in_break-body>in_tidy"),
+        },
+        "dropped": {
+            "nodes": [
+                _TRIGGER,
+                {"id": "both", "type": "parallel"},
+                {"id": "in_idle", "type": "sub_workflow", "config": {"workflow_id": IDLE_KID, "input": {"n": _N}}},
+                {"id": "in_kid", "type": "sub_workflow", "config": {"workflow_id": KID, "input": {"n": _N}}},
+            ],
+            "edges": _edges("begin>both", "both-a>in_idle", "both-b>in_kid"),
+        },
+        IDLE_KID: {
+            "nodes": [
+                _TRIGGER,
+                http("call", "slow/200"),
+                {"id": "wait", "type": "delay", "config": {"duration": "1h"}},
+            ],
+            "edges": _chain("begin", "call", "wait"),
+        },
+        KID: {
+            "nodes": [
+                _TRIGGER,
+                http("call", "slow/600"),
+                {"id": "pause", "type": "delay", "config": {"duration": "0.3s"}},
+                _formula("last", "steps.call.body.answer"),
+            ],
+            "edges": _chain("begin", "call", "pause", "last"),
+            "output": last,
+        },
+    }  # fmt: skip
 
 
 def gated(sink: str) -> dict[str, Any]:
@@ -230,7 +402,19 @@ _EXPECTED: Final[dict[str, Callable[[int], Expected]]] = {
     "failing": lambda _: Expected("failed", None, "scripted"),
     "cancelled": lambda _: Expected("cancelled", None, "cancelled"),
     "hook": lambda n: Expected("completed", 2 * n + 1),
+    "loop": lambda n: Expected("completed", sum(n + index + 1 + index for index in range(6))),
+    "rounds": lambda n: Expected("completed", n + 2),
+    "nested": lambda n: Expected("completed", [2 * n + 1, 3 * n + 1]),
+    "asked": lambda n: Expected("completed", 3 * n + 6),
+    "mail": lambda n: Expected("completed", n),
+    "parent": lambda n: Expected("completed", 2 * n + 3),
+    "async": lambda n: Expected("completed", ["started", n + 1]),
+    "joined": lambda n: Expected("completed", n + 2),
+    "late": lambda _: Expected("completed", "timeout"),
+    "closing": lambda _: Expected("cancelled", None, "cancelled"),
+    "dropped": lambda _: Expected("cancelled", None, "cancelled"),
 }
+CANCELLED: Final = ("cancelled", "closing", "dropped")
 _WEIGHTS: Final = {
     "chain": 5,
     "fan": 4,
@@ -243,6 +427,17 @@ _WEIGHTS: Final = {
     "failing": 2,
     "cancelled": 2,
     "hook": 5,
+    "loop": 4,
+    "rounds": 3,
+    "nested": 4,
+    "asked": 3,
+    "mail": 3,
+    "parent": 4,
+    "async": 1,
+    "joined": 2,
+    "late": 1,
+    "closing": 2,
+    "dropped": 2,
 }
 
 
@@ -302,9 +497,24 @@ class Clients:
             again = await self._start(start)
             if again != start.acknowledged:
                 self.unexpected.append(f"{start.key} was acknowledged as {start.acknowledged} and as {again}")
-        if start.kind == "cancelled":
+        if start.kind in CANCELLED:
             await anyio.sleep(self.rng.random() * 1.5)
             await self._cancel(start.acknowledged)
+
+    async def decide(self) -> None:
+        """Approve every task that is open, again and again, until cancelled."""
+        while True:
+            status, answer = await self._ask("GET", "/api/v1/tasks?status=pending&limit=200", None, {})
+            tasks = answer["data"] if status == 200 else []
+            self.rng.shuffle(tasks)
+            for task in tasks:
+                # Not insisted on: it is among the next ones if it is still open. 409: it was decided, or its run ended.
+                path = f"/api/v1/tasks/{task['id']}/approve"
+                status, answer = await self._ask("POST", path, {}, {})
+                self.answers[f"decided {status}"] += 1
+                if status not in (0, 200, 409, 502, 503, 504):
+                    self.unexpected.append(f"POST {path} was answered {status}: {answer}")
+            await anyio.sleep(0.1 + 0.2 * self.rng.random())
 
     async def _start(self, start: Start) -> uuid.UUID:
         if start.by_webhook:
