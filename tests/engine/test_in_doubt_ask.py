@@ -40,6 +40,10 @@ async def test_admins_get_a_review(world: World) -> None:
     assert (task["task_type"], task["status"], task["step_id"]) == ("review", "pending", str(wait["step_id"]))
     asked = await world.sql.fetch("SELECT kind, assignee FROM human_task_assignees WHERE task_id = $1", task["id"])
     assert [tuple(row) for row in asked] == [("role", "admin")]
+    await world.sql.execute(
+        "WITH news AS (DELETE FROM outbox WHERE kind = 'task_news' RETURNING payload) "
+        "SELECT gorax_tell_assignees(jsonb_agg(n.payload)) FROM news n HAVING count(*) > 0"
+    )
     told = await world.sql.fetchval(
         "SELECT count(*) FROM notifications WHERE metadata ->> 'task_id' = $1::text", str(task["id"])
     )

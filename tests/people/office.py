@@ -97,10 +97,14 @@ class Office:
         return Task(await self.owner.fetchval("SELECT id FROM human_tasks WHERE step_id = $1", str(step)), run, step)
 
     async def open_rows(self, entries: list[dict[str, Any]]) -> int:
-        """Call gorax_open_tasks as a flush does."""
+        """Call gorax_open_tasks as a flush does, and tell the assignees as the outbox does."""
         async with self.owner.transaction():
             await self.owner.execute("SET LOCAL ROLE gorax_worker")
             opened: int = await self.owner.fetchval("SELECT gorax_open_tasks($1::text::jsonb)", json.dumps(entries))
+            await self.owner.execute(
+                "WITH news AS (DELETE FROM outbox WHERE kind = 'task_news' RETURNING payload) "
+                "SELECT gorax_tell_assignees(jsonb_agg(n.payload)) FROM news n HAVING count(*) > 0"
+            )
             return opened
 
     async def close(self, *steps: uuid.UUID) -> int:

@@ -7,10 +7,20 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import anyio
+import msgspec
 
 from gorax_engine.core.expressions import ExpressionError
 from gorax_engine.core.json_edge import Unencodable
-from gorax_engine.core.model import SECOND, Completed, Failed, StepError
+from gorax_engine.core.model import (
+    SECOND,
+    ChildWait,
+    Completed,
+    EventWait,
+    Failed,
+    StepError,
+    Suspended,
+    TaskWait,
+)
 from gorax_engine.core.policies import classify
 from gorax_engine.engine.recorder import encode_bounded
 from gorax_engine.errors import GoraxError, Unavailable
@@ -154,8 +164,22 @@ def _masked(outcome: Outcome, revealed: Revealed) -> Outcome:
         case Failed(error=error):
             message, details = revealed.mask_text(error.message), revealed.mask(dict(error.details))
             return Failed(replace(error, message=message, details=details))
-        case _:
-            return outcome
+        case Suspended(due_at=due, output=output, wait=wait):
+            return Suspended(due, revealed.mask(output), _masked_wait(wait, revealed))
+
+
+def _masked_wait(
+    wait: TaskWait | EventWait | ChildWait | None, revealed: Revealed
+) -> TaskWait | EventWait | ChildWait | None:
+    match wait:
+        case TaskWait(content=content):
+            return TaskWait(revealed.mask(dict(content)))
+        case EventWait(name=name, correlation_key=key):
+            return EventWait(revealed.mask_text(name), None if key is None else revealed.mask_text(key))
+        case ChildWait(input=given):
+            return msgspec.structs.replace(wait, input=revealed.mask(given))
+        case None:
+            return None
 
 
 def _is_true(value: Json) -> bool:

@@ -48,7 +48,7 @@ def last_records(execution_id: UUID, run: Cancellable, plan: Plan, recorded: Rec
 def _marked(run: Cancellable) -> list[Event]:
     """What was asked of the run before, if its owner has begun to do it."""
     mark = None if run.end_requested is None else read_mark(msgspec.json.decode(run.end_requested))
-    return [] if mark is None or mark.at is None else [mark.event(mark.at)]
+    return [] if mark is None else mark.told()
 
 
 def _row(

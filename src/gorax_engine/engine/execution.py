@@ -117,6 +117,9 @@ class Execution:
         self._alone: anyio.CancelScope | None = None
         self._in_doubt: frozenset[tuple[StepKey, int]] = frozenset()
         self._paused = False
+        self._unopened: set[tuple[StepKey, int]] = set()  # scopes that may begin, and have not
+        self._admitted: set[StepKey] = set()  # scopes that a circuit breaker has let begin, and is to hear of
+        self._asked: str | None = None  # what the walk was told that is asked of the run
         self._signalled = False  # something may have come for our waits
         self._idle_since: Instant | None = None
 
@@ -142,7 +145,7 @@ class Execution:
         self._paused = paused
         self._signalled = bool(self._waiting)
         asked = None if mark is None or self.ended is not None else read_mark(msgspec.json.decode(mark))
-        if asked is not None:
+        if asked is not None and asked.kind != self._asked and (asked.at is None or asked.force):
             self._post(asked)
         elif self._arrived is not None:
             self._arrived.set()  # it may park now, or go on
@@ -204,7 +207,8 @@ class Execution:
         self._signalled = bool(self._waiting)
         run = self._run
         mark = self._first_mark()
-        ends = [mark.event(mark.at)] if mark is not None and mark.at is not None else []
+        self._asked = None if mark is None else mark.kind
+        ends = [] if mark is None else mark.told()
         rebuilt = recover(self._plan, run.state, run.started(), records, ends, recorded.folded)
         self._in_doubt = rebuilt.in_doubt.difference(waits)
         run.last = rebuilt.latest
@@ -237,6 +241,8 @@ class Execution:
     def _apply(self, mark: Mark) -> None:
         """Tell the walk what is asked of the run, before all that is still to be evaluated."""
         at = self._run.tick()
+        self._asked = mark.kind
+        self._said += 1  # what must run before the end begins only when it is durable why
         self._events.append(mark.event(at))
         self._ending = True
         if self._plan.unwinds:
@@ -285,6 +291,7 @@ class Execution:
     async def _live(self) -> None:
         """Run tasks and wait for what comes, until the end or the parking."""
         async with anyio.create_task_group() as tasks:
+            await self._take_turns()  # what is due comes before what is to begin
             while not self._over():
                 await self._run_chain()
                 if self._over():
@@ -335,6 +342,8 @@ class Execution:
         if self._idle_since is None:
             return due
         patience = self._idle_since + CHILD_PATIENCE
+        if patience <= self._clock.now():
+            return due
         return patience if due is None else min(due, patience)
 
     async def _take_turns(self) -> None:
@@ -569,6 +578,7 @@ class Execution:
                     self._recorder.skipped(self._plan.nodes[step.node], step, at, declined=declined)
                 case OpenStep(step=step):
                     self._said += 1
+                    self._unopened.discard((step, command.attempt))
                     self._recorder.opened(self._plan.nodes[step.node], command)
                 case EndStep(step=step):
                     self._said += 1
@@ -579,6 +589,7 @@ class Execution:
                 case CancelStep(step=step, attempt=attempt):
                     ended = self._just_ended() if ended is None else ended
                     if (step, attempt) not in ended and (step, None) not in ended:
+                        self._said += 1
                         self._cancel(command)
                 case EndRun():
                     self._pure.clear()
@@ -659,14 +670,17 @@ class Execution:
         step, attempt = command.step, command.attempt
         at = self._run.tick()
         if self._engine.breakers.get(self.claim.tenant_id, plan.name, plan.policy).admit(at):
+            self._admitted.add(step)
+            self._unopened.add((step, attempt))
             self._events.append(StepAdmitted(step, attempt, at))
             return
         self._settle(node, command, circuit_open(plan.name), "", None, at)
 
     def _tell_breaker(self, command: EndStep) -> None:
         plan = self._plan.nodes[command.step.node].scope
-        if not isinstance(plan, BreakerPlan):
+        if not isinstance(plan, BreakerPlan) or command.step not in self._admitted:
             return
+        self._admitted.discard(command.step)
         breaker = self._engine.breakers.get(self.claim.tenant_id, plan.name, plan.policy)
         if command.error is None:
             breaker.succeeded()
@@ -705,7 +719,8 @@ class Execution:
                 self._recorder.failed(node, step, attempt, recorded, error, started, completed)
                 self._events.append(StepFailed(step, attempt, error, completed))
             case Suspended():
-                self._recorder.started(node, step, attempt, recorded, completed if started is None else started)
+                if node.kind is not NodeKind.TASK:  # the start of a task is recorded before it acts
+                    self._recorder.started(node, step, attempt, recorded, completed if started is None else started)
                 refused = self._waiting.begin(node, step, attempt, outcome, completed)
                 if refused is not None:
                     self._settle(node, command, refused, recorded, started, completed)
@@ -715,7 +730,8 @@ class Execution:
     def _cancel(self, command: CancelStep) -> None:
         step, attempt = command.step, command.attempt
         node = self._plan.nodes[step.node]
-        if isinstance(node.scope, BreakerPlan):
+        if isinstance(node.scope, BreakerPlan) and step in self._admitted:
+            self._admitted.discard(step)
             self._engine.breakers.get(self.claim.tenant_id, node.scope.name, node.scope.policy).abandoned()
         scope = self._scopes.pop(step, None)
         if scope is not None:
@@ -724,7 +740,8 @@ class Execution:
         if self._pure:
             self._pure = deque(start for start in self._pure if start.step != step)
         wait = self._waiting.cut((step, attempt))
-        begun = scope is not None or (wait is not None and wait.kind != "retry_backoff") or node.scope is not None
+        begun = scope is not None or (wait is not None and wait.kind != "retry_backoff")
+        begun = begun or (node.scope is not None and (step, attempt) not in self._unopened)
         if not begun and (step, attempt) not in self._in_doubt:
             if attempt == 1:
                 self._recorder.skipped(node, step, command.at)

@@ -101,7 +101,7 @@ class FollowUp:
     `cancels` are waits for children that are to be cancelled: their ids may be known only when the flush is sent.
     """
 
-    tasks: list[Json] = field(default_factory=list)
+    tasks: list[tuple[UUID, msgspec.Raw]] = field(default_factory=list)
     children: list[ChildStart] = field(default_factory=list)
     cancels: list[OpenWait] = field(default_factory=list)
     resolved: list[UUID] = field(default_factory=list)
@@ -211,6 +211,11 @@ class Journal:
         batch = self._filling
         batch.rows += 1
         batch.bytes += len(row.input or "") + len(row.output or "")
+
+    def weigh(self, rows: int, size: int) -> None:
+        """What was just added to an entry besides steps counts as so many rows, and bytes."""
+        self._filling.rows += rows
+        self._filling.bytes += size
 
     def hurry(self) -> None:
         """Somebody waits: flush as soon as the flush before is done."""
@@ -328,8 +333,11 @@ class Journal:
 
     async def _send(self, entries: Sequence[Entry]) -> queue.Flushed:
         """Send one flush, again and again while the database is away, until the lease is over."""
-        follow = _follow_up(entries)
-        rows = _rows(entries, follow)
+        try:
+            rows = _rows(entries, _follow_up(entries))
+        except (UnicodeError, TypeError, ValueError, msgspec.MsgspecError) as fault:
+            # Whatever a node has smuggled past the checks: it must not end the worker.
+            raise RecordRejected(f"a record can't be written as text: {fault}", "22000") from fault
         children = {child.step_id: (entry.owner, child) for entry, child in _children(entries)}
         failures = 0
         while True:
@@ -407,7 +415,7 @@ def _follow_up(entries: Sequence[Entry]) -> str | None:
         return None
     more: dict[str, list[Json]] = {
         "folds": [fold for _, follow in found for fold in follow.folds],
-        "tasks": [task for _, follow in found for task in follow.tasks],
+        "tasks": [task for _, follow in found for _, task in follow.tasks],
         "children": [
             {
                 "step": str(child.step_id),

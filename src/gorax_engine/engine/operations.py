@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from gorax_engine.core.json_edge import encode
 from gorax_engine.core.model import Json
@@ -73,13 +73,15 @@ class Operations:
                 if plan is not None and plan.unwinds and not force and locked.started is not None:
                     await queue.request_cancel(connection, [execution_id], reason)
                     return ExecutionState.RUNNING.value
+                # A child that was started meanwhile is younger than all that is locked, so the order holds.
+                children = (await queue.relatives(connection, execution_id)).children
+                await queue.lock_runs(connection, tenant_id, children)
                 if plan is None:
                     await queue.close_running_steps(connection, execution_id)
                 else:
                     recorded = await runs.recorded(connection, execution_id)
                     steps = last_records(execution_id, locked, plan, recorded)
                     await queue.record_steps(connection, tenant_id, execution_id, steps)
-                children = (await queue.relatives(connection, execution_id)).children
                 end = queue.EndRow(
                     execution_id, ExecutionState.CANCELLED.value, None, reason, "cancelled", locked.now, waited=True
                 )
@@ -113,14 +115,19 @@ class Operations:
 
         Raises NotFound, Conflict (already_ended; no_matching_wait).
         """
-        body: Mapping[str, Json] = {"name": name, "correlation_key": None, "body": payload}
+        event: dict[str, Json] = {"id": str(uuid4()), "name": name, "body": payload}
         async with self._database.worker() as connection:
             await self._peek(connection, tenant_id, execution_id)
             async with connection.transaction():
                 await queue.lock_runs(connection, tenant_id, [execution_id])
-                steps = await runs.event_waits(connection, execution_id, name)
-                resolution = encode({"status": "completed", "output": body})
-                told = await queue.signal(connection, steps, [resolution] * len(steps)) if steps else []
+                waits = await runs.event_waits(connection, execution_id, name)
+                event["published_at"] = await runs.database_time(connection)
+                resolutions = [
+                    encode({"status": "completed", "output": {**event, "correlation_key": wait.correlation_key}})
+                    for wait in waits
+                ]
+                steps = [wait.step_id for wait in waits]
+                told = await queue.signal(connection, steps, resolutions) if steps else []
         if not told:
             raise Conflict(f"The execution doesn't wait for an event `{name}`.", code="no_matching_wait")
         return len(told)

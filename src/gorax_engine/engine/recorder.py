@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 ERROR_WORKFLOW_EVENT: Final = "gorax.execution_failed"
 MAX_OUTPUT: Final = 16 * 1024 * 1024
 """Of the JSON of one input or output. A flush must fit into memory, and into the time of its statement."""
-CANCELLED: Final = StepError("cancelled", "The step was cancelled because the run ended.")
+FOLLOW_UP_ROWS: Final = 10
+"""How many rows of steps a human task or a child counts as, for the size of a flush."""
+CANCELLED: Final = StepError("cancelled", "The step was cut off: its run, or what it belongs to, came to its end.")
 
 
 def encode_bounded(value: Json) -> str:
@@ -55,6 +57,7 @@ class Recorder:
         self._telemetry = engine.telemetry
         self._match_event = engine.match_event
         self._number = claim.execution_id.int
+        self._unfoldable: set[tuple[StepKey, int]] = set()
 
     def step_id(self, step: StepKey, attempt: int) -> UUID:
         """Return the id of an attempt's row."""
@@ -168,7 +171,7 @@ class Recorder:
         if any(row.step_id == wait_id for row in entry.waits):
             entry.waits = [row for row in entry.waits if row.step_id != wait_id]
             if entry.follow is not None:
-                entry.follow.tasks = [task for task in entry.follow.tasks if task["step_id"] != str(wait_id)]
+                entry.follow.tasks = [task for task in entry.follow.tasks if task[0] != wait_id]
                 entry.follow.children = [child for child in entry.follow.children if child.step_id != wait_id]
         entry.closed_waits.append(wait_id)
 
@@ -176,12 +179,15 @@ class Recorder:
         """A signal is spent."""
         self._journal.entry(self._owner).follow_up.resolved.append(step_id)
 
-    def open_task(self, task: Json) -> None:
-        """People are to be asked."""
-        self._journal.entry(self._owner).follow_up.tasks.append(task)
+    def open_task(self, step_id: UUID, task: str) -> None:
+        """People are to be asked; `task` is JSON as gorax_open_tasks takes it."""
+        self._journal.entry(self._owner).follow_up.tasks.append((step_id, Raw(task.encode())))
+        self._journal.weigh(FOLLOW_UP_ROWS, len(task))
 
     def folded(self, command: FoldLoop) -> None:
         """What iterations of a loop gave is recorded together."""
+        if (command.step, command.attempt) in self._unfoldable:
+            return
         self.waited = True
         fold: dict[str, Json] = {
             "run": str(self._claim.execution_id),
@@ -193,14 +199,19 @@ class Recorder:
             "round": command.round,
         }
         try:
-            fold["results"] = Raw(encode_bounded(command.results).encode())
+            results = encode_bounded(command.results).encode()
         except Unencodable:
-            return  # who rebuilds the run looks at the steps
+            # Who rebuilds the run looks at the steps, from here on: folds must have no gap.
+            self._unfoldable.add((command.step, command.attempt))
+            return
+        fold["results"] = Raw(results)
+        self._journal.weigh(1, len(results))
         self._journal.entry(self._owner).follow_up.folds.append(fold)
 
     def start_child(self, child: ChildStart) -> None:
         """A child is to be started."""
         self._journal.entry(self._owner).follow_up.children.append(child)
+        self._journal.weigh(FOLLOW_UP_ROWS, len(child.input))
         self._journal.hurry()
 
     def cancel_child(self, wait: OpenWait) -> None:

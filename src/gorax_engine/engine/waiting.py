@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from gorax_engine.core.instants import format_instant
-from gorax_engine.core.json_edge import encode
+from gorax_engine.core.json_edge import Unencodable, encode
 from gorax_engine.core.model import (
     ChildWait,
     Classification,
@@ -21,6 +21,7 @@ from gorax_engine.core.model import (
 )
 from gorax_engine.core.policies import classify
 from gorax_engine.engine.journal import ChildStart, StartedChild
+from gorax_engine.engine.recorder import encode_bounded
 from gorax_engine.store.runs import OpenWait
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Waiting:
         self._run = run
         self._recorder = recorder
         self._steps: dict[UUID, Attempt] = {}
+        self._orphans: dict[UUID, OpenWait] = {}  # cut off before it was known which run was started for them
 
     def __contains__(self, attempt: Attempt) -> bool:
         return attempt in self.open
@@ -90,6 +92,8 @@ class Waiting:
     def let_go(self, wait: OpenWait) -> None:
         """Nobody waits for a child any more."""
         if wait.kind == "sub_workflow" and not (wait.detail or {}).get("abandon"):
+            if wait.child is None:
+                self._orphans[self._recorder.step_id(wait.step, wait.attempt)] = wait
             self._recorder.cancel_child(wait)
 
     def backoff(self, node: PlanNode, step: StepKey, attempt: int, due: Instant) -> None:
@@ -99,7 +103,6 @@ class Waiting:
     def doubt(self, node: PlanNode, step: StepKey, attempt: int) -> None:
         """It is not known what an attempt did whose worker died: people are asked."""
         wait = OpenWait(step, attempt, "in_doubt", None, None)
-        self._add(node, wait)
         content = {
             "task_type": "review",
             "title": f"Did the step {node.id} happen?"[:255],
@@ -107,25 +110,33 @@ class Waiting:
             "Reject to run it again.",
             "assignees": [{"type": "role", "name": "admin"}],
         }
-        self._recorder.open_task(self._task(node, wait, content))
+        task = self._task(node, wait, content)
+        self._add(node, wait)
+        self._recorder.open_task(self._recorder.step_id(step, attempt), task)
 
     def begin(self, node: PlanNode, step: StepKey, attempt: int, outcome: Suspended, now: Instant) -> Failed | None:
         """Open the wait of a step that has suspended itself; or say why it can't wait."""
         due, kind = outcome.due_at, "timer"
         if node.timeout is not None and (due is None or now + node.timeout < due):
             kind, due = "timeout", now + node.timeout
-        match outcome.wait:
-            case None:
-                self._add(node, OpenWait(step, attempt, kind, due, outcome.output))
-            case TaskWait(content=content):
-                wait = OpenWait(step, attempt, "human_task", due, None)
-                self._add(node, wait)
-                self._recorder.open_task(self._task(node, wait, content))
-            case EventWait(name=name, correlation_key=key):
-                self._add(node, OpenWait(step, attempt, "event", due, None), event_name=name, correlation_key=key)
-                self._recorder.match_event(step, attempt)
-            case ChildWait() as child:
-                return self._begin_child(node, OpenWait(step, attempt, "sub_workflow", due, None), child)
+        try:
+            match outcome.wait:
+                case None:
+                    encode(outcome.output)
+                    self._add(node, OpenWait(step, attempt, kind, due, outcome.output))
+                case TaskWait(content=content):
+                    wait = OpenWait(step, attempt, "human_task", due, None)
+                    task = self._task(node, wait, content)
+                    self._add(node, wait)
+                    self._recorder.open_task(self._recorder.step_id(step, attempt), task)
+                case EventWait(name=name, correlation_key=key):
+                    encode([name, key])
+                    self._add(node, OpenWait(step, attempt, "event", due, None), event_name=name, correlation_key=key)
+                    self._recorder.match_event(step, attempt)
+                case ChildWait() as child:
+                    return self._begin_child(node, OpenWait(step, attempt, "sub_workflow", due, None), child)
+        except Unencodable as error:
+            return Failed(StepError("type_error", f"What the step waits for can't be stored: {error}."))
         return None
 
     def _begin_child(self, node: PlanNode, wait: OpenWait, child: ChildWait) -> Failed | None:
@@ -136,27 +147,31 @@ class Waiting:
                 "look for workflows that start each other."
             )
             return Failed(StepError("depth_exceeded", message))
-        detail = {"abandon": child.abandon, "output_mapping": child.output_mapping, "is_sync": child.is_sync}
+        detail = {
+            "abandon": child.abandon or not child.is_sync,
+            "output_mapping": child.output_mapping,
+            "is_sync": child.is_sync,
+        }
         wait.detail = detail
-        self._add(node, wait)
-        self._recorder.start_child(
-            ChildStart(
-                self._recorder.step_id(wait.step, wait.attempt),
-                claim.execution_id,
-                claim.tenant_id,
-                child.workflow,
-                encode({"body": child.input}),
-                claim.depth + 1,
-                child.is_sync,
-            )
+        start = ChildStart(
+            self._recorder.step_id(wait.step, wait.attempt),
+            claim.execution_id,
+            claim.tenant_id,
+            child.workflow,
+            encode_bounded({"body": child.input}),
+            claim.depth + 1,
+            child.is_sync,
         )
+        encode([detail, child.workflow])
+        self._add(node, wait)
+        self._recorder.start_child(start)
         return None
 
     def child_started(self, started: StartedChild) -> None:
         """A flush has started a child."""
-        attempt = self._steps.get(started.step_id)
-        if attempt is not None:
-            self.open[attempt].child = started.execution_id
+        wait = self._orphans.pop(started.step_id, None) or self.waits_for(started.step_id)
+        if wait is not None:
+            wait.child = started.execution_id
 
     def waits_for(self, step_id: UUID) -> OpenWait | None:
         """Return the wait of a step's row, if it is open."""
@@ -177,9 +192,10 @@ class Waiting:
         self._steps[self._recorder.step_id(wait.step, wait.attempt)] = (wait.step, wait.attempt)
         self._recorder.waiting(node, wait, event_name, correlation_key)
 
-    def _task(self, node: PlanNode, wait: OpenWait, content: Mapping[str, Json]) -> Json:
+    def _task(self, node: PlanNode, wait: OpenWait, content: Mapping[str, Json]) -> str:
+        """Return what `gorax_open_tasks` takes, as JSON. Raises Unencodable."""
         claim = self._run.claim
-        return {
+        task = {
             "tenant_id": str(claim.tenant_id),
             "execution_id": str(claim.execution_id),
             "workflow_id": str(claim.workflow_id),
@@ -189,6 +205,7 @@ class Waiting:
             "opened_at": format_instant(self._run.last),
             "content": dict(content),
         }
+        return encode_bounded(task)
 
 
 def outcome_of(resolution: Mapping[str, Json]) -> Outcome:

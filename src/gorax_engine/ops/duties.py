@@ -13,7 +13,7 @@ from gorax_engine.engine.starting import StartKey, StartRequest
 from gorax_engine.errors import Conflict, Forbidden, IdempotencyMismatch, InvalidInput, NotFound
 from gorax_engine.ops.leader import Duty
 from gorax_engine.people.deadlines import watch
-from gorax_engine.store import events, maintenance
+from gorax_engine.store import events, human_tasks, maintenance
 from gorax_engine.telemetry import get_logger
 from gorax_engine.triggers.events import work_off
 
@@ -31,7 +31,7 @@ _log = get_logger(__name__)
 def maintenance_duties(session: Session, operations: Operations) -> Sequence[Duty]:
     """Return what the leader of the maintenance role does, and how often (seconds)."""
     return (
-        Duty("outbox", 2.0, lambda: _work_off_outbox(session, operations)),
+        Duty("outbox", 1.0, lambda: _work_off_outbox(session, operations)),
         Duty("events", 1.0, lambda: work_off(session, operations)),
         Duty("expired_events", 60.0, lambda: _in_batches(lambda: events.expire(session, BATCH))),
         Duty("task_deadlines", 1.0, lambda: _watch_tasks(session)),
@@ -56,6 +56,8 @@ async def _work_off_outbox(session: Session, operations: Operations) -> None:
             match entry.kind:
                 case "error_workflow":
                     await _start_error_workflow(session, operations, entry)
+                case "task_news":
+                    await human_tasks.tell_assignees(session, entry.payload)
                 case kind:
                     raise ValueError(f"unknown kind of outbox entry: {kind!r}")
             await maintenance.outbox_done(session, entry.id)

@@ -8,12 +8,14 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
+from gorax_engine.core.json_edge import encode
 from gorax_engine.store.queries import load
 from gorax_engine.store.rows import Row, as_row, as_rows
 
 if TYPE_CHECKING:
     from gorax_engine.core.model import Json
     from gorax_engine.store.database import Connection
+    from gorax_engine.store.session import Fetcher
 
 _SQL: Final = load("human_tasks")
 
@@ -100,3 +102,8 @@ async def reassign(
 async def tell(connection: Connection, news: Sequence[Json]) -> None:
     """Tell people about tasks (see gorax_tell_assignees)."""
     await connection.execute(_SQL.tell_assignees, list(news))
+
+
+async def tell_assignees(session: Fetcher, news: Json) -> None:
+    """Tell the assignees of one task of it, from a session of the engine's own."""
+    await session.fetch(_SQL.tell_assignees_of_one, encode([news]))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from gorax_engine.core.instants import format_instant
 from gorax_engine.core.model import Classification, Json, StepError, StepKey
 from gorax_engine.core.states import StepState
 from gorax_engine.core.walk import StepRecord
@@ -161,9 +162,23 @@ async def definition(session: Fetcher, workflow_id: UUID, version: int) -> Json:
     return _decode(rows[0]["definition"]) if rows else None
 
 
-async def event_waits(session: Fetcher, execution_id: UUID, name: str) -> list[UUID]:
+@dataclass(frozen=True, slots=True)
+class WaitForEvent:
+    """A step that waits for an event, and the correlation key that it asks for, if it does."""
+
+    step_id: UUID
+    correlation_key: str | None
+
+
+async def event_waits(session: Fetcher, execution_id: UUID, name: str) -> list[WaitForEvent]:
     """Return the steps of a run that wait for an event of this name."""
-    return [row["step_id"] for row in await session.fetch(_SQL.event_waits, execution_id, name)]
+    return [WaitForEvent(*row.values()) for row in await session.fetch(_SQL.event_waits, execution_id, name)]
+
+
+async def database_time(session: Fetcher) -> str:
+    """Return the database's time as RFC 3339 text."""
+    (row,) = await session.fetch(_SQL.database_time)
+    return format_instant(row["now_us"])
 
 
 async def new_execution_id(session: Fetcher) -> UUID:

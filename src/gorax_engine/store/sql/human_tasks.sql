@@ -87,3 +87,7 @@ DELETE FROM human_task_assignees WHERE tenant_id = $1 AND task_id = $2 AND kind 
 -- name: tell_assignees
 -- Notifications, and mail if the task has a mail server.
 SELECT gorax_tell_assignees($1);
+
+-- name: tell_assignees_of_one
+-- The same for a session that writes JSON itself.
+SELECT gorax_tell_assignees($1::text::jsonb);

@@ -51,18 +51,26 @@ SELECT timers, deadlines, rescued, quarantined, lost_workers, suspects, next_due
 -- name: recorded_steps
 -- The attempts that are recorded of a run, for rebuilding it; those of iterations that their loop has folded only if $2.
 -- Times are microseconds since the epoch.
+-- A path is held against what is folded at its first three levels by equality, which hashes; what lies deeper in a loop
+-- that is folded is read in vain.
 WITH folded AS MATERIALIZED (
     SELECT p.prefix, p.round, max(p.upto) AS upto FROM loop_progress p WHERE p.execution_id = $1 GROUP BY 1, 2
 )
 SELECT node_id, iteration_path, round, retry_count, status, output_data::text AS output_data, outcome, error_message,
        error_code, (extract(epoch FROM started_at) * 1000000)::bigint AS started_us,
        (extract(epoch FROM completed_at) * 1000000)::bigint AS completed_us
-FROM step_executions s WHERE execution_id = $1 AND id >= gorax_uuid7_floor(gorax_uuid7_time($1))
- AND id < gorax_uuid7_floor(gorax_uuid7_time($1) + interval '1 millisecond')
- AND ($2 OR iteration_path = '' OR NOT EXISTS (
-    SELECT FROM folded f
-     WHERE f.round = s.round AND starts_with(s.iteration_path, f.prefix)
-       AND split_part(substr(s.iteration_path, length(f.prefix) + 1), ']', 1)::integer < f.upto))
+FROM (
+    SELECT s.*, gorax_loop_prefix(s.iteration_path, 1) AS first, gorax_loop_prefix(s.iteration_path, 2) AS second,
+           gorax_loop_prefix(s.iteration_path, 3) AS third
+    FROM step_executions s WHERE execution_id = $1 AND id >= gorax_uuid7_floor(gorax_uuid7_time($1))
+     AND id < gorax_uuid7_floor(gorax_uuid7_time($1) + interval '1 millisecond')
+) s
+WHERE NOT EXISTS (SELECT FROM folded f WHERE NOT $2 AND f.prefix = s.first AND f.round = s.round
+                     AND gorax_loop_index(s.iteration_path, s.first) < f.upto)
+  AND NOT EXISTS (SELECT FROM folded f WHERE NOT $2 AND f.prefix = s.second AND f.round = s.round
+                     AND gorax_loop_index(s.iteration_path, s.second) < f.upto)
+  AND NOT EXISTS (SELECT FROM folded f WHERE NOT $2 AND f.prefix = s.third AND f.round = s.round
+                     AND gorax_loop_index(s.iteration_path, s.third) < f.upto)
 ORDER BY retry_count;
 
 -- name: folded
@@ -192,7 +200,11 @@ WHERE execution_id = $1 AND status IN ('pending', 'running');
 
 -- name: event_waits
 -- The steps of a run that wait for an event of a name.
-SELECT step_id FROM waits WHERE execution_id = $1 AND kind = 'event' AND event_name = $2;
+SELECT step_id, correlation_key FROM waits WHERE execution_id = $1 AND kind = 'event' AND event_name = $2;
+
+-- name: database_time
+-- What time it is.
+SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now_us;
 
 -- name: new_execution_id
 -- An id by the database's clock.

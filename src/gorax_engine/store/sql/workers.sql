@@ -36,7 +36,8 @@ WITH mine AS MATERIALIZED (
 )
 UPDATE execution_queue q
    SET crashes = q.crashes - 1,
-       end_requested = CASE WHEN q.owner IS NULL AND q.end_requested ->> 'kind' = 'worker_lost' THEN NULL
+       end_requested = CASE WHEN q.owner IS NULL AND q.end_requested ->> 'kind' = 'worker_lost'
+                            THEN q.end_requested -> 'was' 
                             ELSE q.end_requested END
   FROM mine m WHERE q.execution_id = m.execution_id
 RETURNING q.execution_id;

@@ -14,8 +14,8 @@
 --   folds      what iterations of loops gave, recorded together: {run, tenant, step, first, upto, prefix, round, results}
 --   tasks      human tasks to open, see gorax_open_tasks
 --   children   runs to start for steps that are among the waits: {step, run, tenant, workflow (id or name), input, depth,
---              started_by, is_sync}; p_room of them may be claimed for the worker at once
---   cancels    children to be cancelled: {run, reason}
+--              is_sync}; p_room of them may be claimed for the worker at once
+--   cancels    children to be cancelled: {run}
 --   resolved   steps whose wait ended by a signal, which is now spent
 --   tells      waits of parents to be signalled of the end of their child: {run, step, resolution}
 --   marks      what was asked of a run is now being done: {run, at}
@@ -114,7 +114,7 @@ BEGIN
         IF v_crashed THEN
             -- Progress is an attempt that ended: the start of the step that kills its workers must not clear the count.
             UPDATE execution_queue q SET crashes = 0
-             WHERE q.crashes > 0 AND q.end_requested IS NULL
+             WHERE q.crashes > 0 AND (q.end_requested IS NULL OR q.end_requested ->> 'kind' <> 'worker_lost')
                AND q.execution_id IN (
                    SELECT p_ids[a.run::integer]
                      FROM unnest(string_to_array(s_run, E'\x1f'), string_to_array(s_status, E'\x1f')) AS a (run, status)

@@ -23,6 +23,12 @@ BEGIN
                (f.x ->> 'tenant')::uuid, f.x ->> 'prefix', (f.x ->> 'round')::integer, f.x -> 'results'
           FROM jsonb_array_elements(p_more -> 'folds') AS f (x)
         ON CONFLICT DO NOTHING;
+        -- What loops inside of these iterations have folded is no longer needed.
+        DELETE FROM loop_progress l
+         USING jsonb_array_elements(p_more -> 'folds') AS f (x)
+         WHERE l.execution_id = (f.x ->> 'run')::uuid AND l.prefix <> f.x ->> 'prefix'
+           AND starts_with(l.prefix, f.x ->> 'prefix') AND l.round = (f.x ->> 'round')::integer
+           AND gorax_loop_index(l.prefix, f.x ->> 'prefix') < (f.x ->> 'upto')::integer;
     END IF;
     IF p_more ? 'tasks' THEN
         PERFORM gorax_open_tasks(p_more -> 'tasks');
@@ -30,7 +36,7 @@ BEGIN
     IF p_more ? 'marks' THEN
         UPDATE execution_queue q SET end_requested = q.end_requested || jsonb_build_object('at', m.x -> 'at')
           FROM jsonb_array_elements(p_more -> 'marks') AS m (x)
-         WHERE q.execution_id = (m.x ->> 'run')::uuid AND q.end_requested IS NOT NULL;
+         WHERE q.execution_id = (m.x ->> 'run')::uuid AND q.end_requested IS NOT NULL AND NOT q.end_requested ? 'at';
     END IF;
     IF p_more ? 'cancels' THEN
         PERFORM gorax_request_cancel(
@@ -64,8 +70,12 @@ BEGIN
                    array_fill('sub_workflow'::text, ARRAY[v_count]),
                    ARRAY(SELECT (c.x -> 'input')::text FROM jsonb_array_elements(v_children) WITH ORDINALITY AS c (x, o) ORDER BY o),
                    array_fill(NULL::text, ARRAY[v_count]),
-                   ARRAY(SELECT coalesce((c.x ->> 'priority')::smallint, 1::smallint) FROM jsonb_array_elements(v_children) WITH ORDINALITY AS c (x, o) ORDER BY o),
-                   ARRAY(SELECT (c.x ->> 'started_by')::uuid FROM jsonb_array_elements(v_children) WITH ORDINALITY AS c (x, o) ORDER BY o),
+                   ARRAY(SELECT coalesce(e.priority, 1::smallint)
+                           FROM jsonb_array_elements(v_children) WITH ORDINALITY AS c (x, o)
+                           LEFT JOIN executions e ON e.id = (c.x ->> 'run')::uuid ORDER BY o),
+                   ARRAY(SELECT e.started_by
+                           FROM jsonb_array_elements(v_children) WITH ORDINALITY AS c (x, o)
+                           LEFT JOIN executions e ON e.id = (c.x ->> 'run')::uuid ORDER BY o),
                    array_fill('child'::text, ARRAY[v_count]),
                    ARRAY(SELECT c.x ->> 'step' FROM jsonb_array_elements(v_children) WITH ORDINALITY AS c (x, o) ORDER BY o),
                    array_fill(NULL::bytea, ARRAY[v_count]),

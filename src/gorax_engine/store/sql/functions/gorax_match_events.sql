@@ -37,6 +37,8 @@ BEGIN
         PERFORM set_config('synchronous_commit', 'off', true);
     ELSIF gorax_deliver_events(v_steps) > 0 AND v_found >= p_limit THEN
         RETURN false;
+    ELSIF v_found >= p_limit THEN
+        RETURN true; -- all of them are about to get theirs from somebody else; the sweep looks for those that are left
     END IF;
     UPDATE events e SET matched = true
      WHERE e.id IN (SELECT l.id FROM events l WHERE l.id = ANY (p_events) AND NOT l.matched FOR UPDATE SKIP LOCKED);

@@ -47,7 +47,9 @@ BEGIN
     IF v_opened IS NULL THEN
         RETURN 0;
     END IF;
-    PERFORM gorax_tell_assignees(v_opened);
+    -- Who is told may be many, and this is part of a flush: that is done afterwards.
+    INSERT INTO outbox (tenant_id, kind, payload)
+    SELECT (o.x ->> 'tenant_id')::uuid, 'task_news', o.x FROM jsonb_array_elements(v_opened) AS o (x);
     RETURN jsonb_array_length(v_opened);
 END
 $function$;

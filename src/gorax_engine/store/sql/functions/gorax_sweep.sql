@@ -39,7 +39,7 @@ BEGIN
       ) d;
     IF v_dead IS NOT NULL THEN
         DELETE FROM workers w WHERE w.id = ANY (v_dead);
-        SELECT count(*), count(*) FILTER (WHERE l.crashes >= 2 AND l.end_requested IS NULL)
+        SELECT count(*), count(*) FILTER (WHERE l.crashes >= 2 AND l.end_requested ->> 'kind' IS DISTINCT FROM 'worker_lost')
           INTO rescued, quarantined
           FROM (
               SELECT q.crashes, q.end_requested FROM execution_queue q
@@ -48,7 +48,8 @@ BEGIN
         UPDATE execution_queue q
            SET owner = NULL, ready_at = coalesce(q.ready_at, v_now), due_at = NULL, crashes = q.crashes + 1,
                wake_seq = q.wake_seq + 1,
-               end_requested = CASE WHEN q.crashes >= 2 AND q.end_requested IS NULL THEN '{"kind": "worker_lost"}'
+               end_requested = CASE WHEN q.crashes >= 2 AND q.end_requested ->> 'kind' IS DISTINCT FROM 'worker_lost'
+                                    THEN jsonb_strip_nulls(jsonb_build_object('kind', 'worker_lost', 'was', q.end_requested))
                                     ELSE q.end_requested END
          WHERE q.owner = ANY (v_dead);
         PERFORM pg_notify('gorax_ready', '');
