@@ -15,6 +15,7 @@ import anyio
 import pytest
 
 from gorax_engine.core.model import Json
+from gorax_engine.core.walk import scopes
 from gorax_engine.engine import execution
 from gorax_engine.nodes.api import Classification, Completed, Failed, NodeContext, Outcome, StepError
 from gorax_engine.store import events, queue
@@ -212,6 +213,12 @@ WAITING = [
     for leaf in ("human_task", "wait_for_event", "sub_workflow")
 ]
 
+LOOPS = [
+    piece(*kinds)
+    for loop, other, leaf in product(("loop", "loop_concurrent"), SCOPES, LEAVES)
+    for kinds in ((loop, other, leaf), (other, loop, leaf))
+]
+
 
 @pytest.mark.parametrize("pieces", [PAIRS, NESTED, WAITING], ids=["pairs", "nested", "waiting"])
 async def test_what_a_run_leaves_behind(world: World, pieces: list[Piece]) -> None:
@@ -233,23 +240,27 @@ async def test_what_a_run_leaves_behind(world: World, pieces: list[Piece]) -> No
 
 
 @pytest.mark.parametrize(
-    ("pieces", "seed", "parks"),
+    ("pieces", "seed", "parks", "folds"),
     [
-        (PAIRS, 1, False),
-        (PAIRS, 2, True),
-        (NESTED, 3, False),
-        (NESTED, 4, True),
-        (WAITING, 5, False),
-        (WAITING, 6, True),
+        (PAIRS, 1, False, 0),
+        (PAIRS, 2, True, 0),
+        (NESTED, 3, False, 0),
+        (NESTED, 4, True, 0),
+        (WAITING, 5, False, 0),
+        (WAITING, 6, True, 0),
+        (LOOPS, 7, False, 1),
+        (LOOPS, 8, True, 2),
     ],
-    ids=["pairs", "pairs-parked", "nested", "nested-parked", "waiting", "waiting-parked"],
+    ids=["pairs", "pairs-parked", "nested", "nested-parked", "waiting", "waiting-parked", "folded", "folded-parked"],
 )
 async def test_every_flush_may_be_the_last(
-    world: World, monkeypatch: pytest.MonkeyPatch, pieces: list[Piece], seed: int, parks: bool
+    world: World, monkeypatch: pytest.MonkeyPatch, pieces: list[Piece], seed: int, parks: bool, folds: int
 ) -> None:
     """Worker after worker dies after so many flushes: the last was committed, and nobody heard of it."""
     if parks:
         monkeypatch.setattr(execution, "PARK_AFTER", 0)
+    if folds:
+        monkeypatch.setattr(scopes, "FOLD", folds)
     rng = random.Random(seed)
     pieces = rng.sample(pieces, 60)
     cut = Cut(1)
