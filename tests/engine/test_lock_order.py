@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from gorax_engine.core.model import Json
-from gorax_engine.engine.journal import Owner
+from gorax_engine.engine.entries import Owner
 from gorax_engine.errors import Conflict
 from gorax_engine.nodes.api import Completed, NodeContext, Outcome
 from gorax_engine.store import queue, workers

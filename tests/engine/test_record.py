@@ -15,6 +15,7 @@ from gorax_engine.core.json_edge import encode
 from gorax_engine.core.model import Json
 from gorax_engine.core.plan import PlanNode
 from gorax_engine.engine import attempts, execution
+from gorax_engine.engine import entries as entries_module
 from gorax_engine.engine import execution as execution_module
 from gorax_engine.engine import journal as journal_module
 from gorax_engine.engine import recorder as recorder_module
@@ -139,7 +140,7 @@ async def test_executions_of_a_worker_share_flushes(world: World, monkeypatch: p
 
 async def test_entries_of_one_execution_are_never_split(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run's last steps and its end come in one flush, however full batches are."""
-    monkeypatch.setattr(journal_module, "MAX_ROWS", 10)
+    monkeypatch.setattr(entries_module, "MAX_ROWS", 10)
     spy = Spy(monkeypatch)
     member = await world.member()
     flow = await world.flow(chain(*[tally(f"n{n}") for n in range(7)]))
@@ -155,7 +156,7 @@ async def test_entries_of_one_execution_are_never_split(world: World, monkeypatc
 
 
 async def test_batches_are_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal_module, "MAX_ROWS", 10)
+    monkeypatch.setattr(entries_module, "MAX_ROWS", 10)
     spy = Spy(monkeypatch)
     member = await world.member()
     flow = await world.flow(chain(tally("a"), tally("b")))
@@ -169,7 +170,7 @@ async def test_batches_are_bounded(world: World, monkeypatch: pytest.MonkeyPatch
 
 
 async def test_batches_are_bounded_in_bytes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal_module, "MAX_BYTES", 10_000)
+    monkeypatch.setattr(entries_module, "MAX_BYTES", 10_000)
     spy = Spy(monkeypatch)
     member = await world.member()
     flow = await world.flow(chain(tally("a", text="x" * 6_000)))
@@ -418,7 +419,7 @@ async def test_tasks_that_end_in_the_same_breath_as_the_run_keep_their_end(world
 async def test_large_outputs_are_not_written_in_one_flush(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A flush must fit into its statement's time: one that never does would hold up every run of the worker."""
     spy = Spy(monkeypatch)
-    monkeypatch.setattr(journal_module, "MAX_BYTES", 100_000)
+    monkeypatch.setattr(entries_module, "MAX_BYTES", 100_000)
     member = await world.member()
     nodes = [{"id": f"n{n}", "type": "formula", "config": {"expression": "trigger.body"}} for n in range(40)]
     started = await member.start(await world.flow(fan(*nodes)), "x" * 10_000)
@@ -433,7 +434,7 @@ async def test_large_results_of_tasks_are_not_written_in_one_flush(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spy = Spy(monkeypatch)
-    monkeypatch.setattr(journal_module, "MAX_BYTES", 100_000)
+    monkeypatch.setattr(entries_module, "MAX_BYTES", 100_000)
     gate = anyio.Event()
 
     async def large(config: Mapping[str, Json], context: NodeContext) -> Outcome:

@@ -16,7 +16,7 @@ import pytest
 
 from gorax_engine.core.model import StepKey
 from gorax_engine.core.step_ids import step_id
-from gorax_engine.engine.journal import Owner
+from gorax_engine.engine.entries import Owner
 from gorax_engine.engine.starting import StartKey, StartRequest, row_of
 from gorax_engine.store import queries, queue, workers
 from gorax_engine.store.queue import Claim, EndRow, Flush, ParkRow, StepRow, WaitRow

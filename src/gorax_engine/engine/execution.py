@@ -47,7 +47,7 @@ from gorax_engine.core.walk.recovery import recorded_outcome
 from gorax_engine.engine.attempts import Attempted, Prepared, act_guarded, circuit_open, evaluate, prepare
 from gorax_engine.engine.children import child_outcome, needs_steps, outcome_of_end
 from gorax_engine.engine.ending import Mark, read_mark
-from gorax_engine.engine.journal import Owner, Tell
+from gorax_engine.engine.entries import Owner, Tell
 from gorax_engine.engine.recorder import CANCELLED, Recorder, encode_bounded, storable
 from gorax_engine.engine.run import Engine, Run
 from gorax_engine.engine.waiting import Waiting, outcome_of

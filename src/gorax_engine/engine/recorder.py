@@ -15,7 +15,7 @@ from gorax_engine.core.scopes import JoinPlan
 from gorax_engine.core.states import ExecutionState, StepState
 from gorax_engine.core.step_ids import step_id
 from gorax_engine.core.walk.recovery import CUT, DECLINED
-from gorax_engine.engine.journal import Tell
+from gorax_engine.engine.entries import Tell
 from gorax_engine.store.queue import EndRow, OutboxRow, StepRow, WaitRow
 from gorax_engine.store.runs import ChildEnd
 from gorax_engine.telemetry import StepFinished
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gorax_engine.core.commands import EndRun, EndStep, FoldLoop, OpenStep
     from gorax_engine.core.model import Instant, Json, StepKey
     from gorax_engine.core.plan import Plan, PlanNode
-    from gorax_engine.engine.journal import ChildStart, Owner
+    from gorax_engine.engine.entries import ChildStart, Owner
     from gorax_engine.engine.run import Engine
     from gorax_engine.store.queue import Claim
     from gorax_engine.store.runs import OpenWait

@@ -20,7 +20,7 @@ from gorax_engine.core.model import (
     TaskWait,
 )
 from gorax_engine.core.policies import classify
-from gorax_engine.engine.journal import ChildStart, StartedChild
+from gorax_engine.engine.entries import ChildStart, StartedChild
 from gorax_engine.engine.recorder import encode_bounded
 from gorax_engine.store.runs import OpenWait
 

@@ -19,9 +19,10 @@ import anyio
 from gorax_engine.core.model import SECOND
 from gorax_engine.engine.breakers import Breakers
 from gorax_engine.engine.clock import DatabaseClock
+from gorax_engine.engine.entries import Owner
 from gorax_engine.engine.execution import Execution
 from gorax_engine.engine.explain import VERSION_UNSUPPORTED
-from gorax_engine.engine.journal import Journal, Owner, Tell
+from gorax_engine.engine.journal import Journal
 from gorax_engine.engine.plans import Plans, UnsupportedVersion
 from gorax_engine.engine.registration import RELEASE_TIMEOUT, Registration, WorkerOptions
 from gorax_engine.engine.run import Engine
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
     from gorax_engine.core.plan import Plan
     from gorax_engine.core.states import ExecutionState
+    from gorax_engine.engine.entries import Tell
     from gorax_engine.engine.lease import Lease
     from gorax_engine.engine.strays import Request
     from gorax_engine.nodes.registry import NodeRegistry
