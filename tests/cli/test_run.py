@@ -58,12 +58,14 @@ def test_waits_on_the_server_and_exits_by_the_end(
 ) -> None:
     ended = execution(status, output_data={"total": 5}, error_message="Boom." if status == "failed" else None)
     orders.on("POST", f"/workflows/{ID}/execute", Reply(200, ended))
+    orders.on("GET", f"/executions/{RUN}/explain", Reply(body={"sentence": "The run has failed at the step `s`: Boom."}))
     assert main(["run", ID, "--wait"]) == code
-    assert orders.asked[-1].query == {"wait": "30"}
+    (asked,) = [each for each in orders.asked if each.method == "POST"]
+    assert asked.query == {"wait": "30"}
     captured = capsys.readouterr()
     assert f"Execution {RUN}: {status}" in captured.out
     assert '"total": 5' in captured.out
-    assert ("Boom." in captured.err) == (status == "failed")
+    assert ("at the step `s`: Boom." in captured.err) == (status == "failed")
 
 
 def test_asks_on_when_the_server_no_longer_waits(orders: StubServer) -> None:

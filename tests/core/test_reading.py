@@ -329,7 +329,7 @@ def test_messages_say_the_mend() -> None:
         ).problems
     ]
     assert messages == [
-        "One of `duration` or `until` is needed: add it.",
+        "A delay needs either `duration` or `until`: give one of them, not both.",
         'A duration is a number of seconds, or text such as "1h30m" or "PT1H30M".',
         "`condition` is missing: add it.",
     ]

@@ -23,6 +23,7 @@ from gorax_engine.store import executions, steps, workflows
 from gorax_engine.store.executions import ExecutionFilter
 from gorax_engine.store.explain import ExplainRows, collect
 from gorax_engine.store.rows import Row
+from gorax_engine.store.rows import Row
 from gorax_engine.tenancy.principals import Principal
 
 Actor = Annotated[Principal, Depends(principal_of)]
@@ -186,6 +187,7 @@ def facts_of(rows: ExplainRows) -> Facts:
         waits=[_wait_of(row) for row in rows.waits],
         wait_count=rows.wait_count,
         waiting_for=run["waiting_for"],
+        failed=_failed_step(rows.failed),
         due_at=run["due_at"],
         paused=bool(run["paused"]),
     )
@@ -201,6 +203,12 @@ def _wait_of(row: Row) -> Wait:
         event = (row["event_name"], row["correlation_key"])
     place = (row["node_id"], row["iteration_path"], row["attempt"])
     return Wait(*place, row["kind"], row["due_at"], row["created_at"], task, child, event)
+
+
+def _failed_step(row: Row | None) -> RunningStep | None:
+    if row is None:
+        return None
+    return RunningStep(row["node_id"], row["node_type"], row["iteration_path"], row["attempt"], None)
 
 
 def no_execution(execution_id: UUID) -> NotFound:

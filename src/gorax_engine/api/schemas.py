@@ -200,6 +200,7 @@ class Step(AnswerModel):
     node_id: str
     node_type: str
     iteration_path: str
+    round: int
     attempt: int
     status: Literal["pending", "running", "completed", "failed", "skipped"]
     input_data: Any

@@ -21,7 +21,16 @@ if TYPE_CHECKING:
     from gorax_engine.core.model import Json
 
 COLUMNS: Final = ("id", "status", "waiting_for", "trigger_type", "workflow_id", "created_at", "completed_at")
-STEP_COLUMNS: Final = ("node_id", "iteration_path", "node_type", "status", "attempt", "duration_ms", "error_code")
+STEP_COLUMNS: Final = (
+    "node_id",
+    "iteration_path",
+    "node_type",
+    "status",
+    "round",
+    "attempt",
+    "duration_ms",
+    "error_code",
+)
 WATCH: Final = Entry("gorax_engine.cli.watch", "Draw the steps of an execution live, until it ends.")
 
 
@@ -212,7 +221,7 @@ def _run_again(
     started = client.call("POST", f"/executions/{segment(execution)}/{verb}", body, headers=headers).data
     if wait:
         ended = await_end(client, str(started["execution_id"]), time.monotonic() + timeout)
-        report(session, ended)
+        report(session, client, ended)
         return exits.of_status(ended["status"])
     if session.as_json:
         print_json(started)

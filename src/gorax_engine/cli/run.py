@@ -57,7 +57,7 @@ def command(
         "POST", path, {"input": value}, query={"wait": math.ceil(held)}, headers=headers, timeout=held + TIMEOUT
     ).data
     execution = answer if "id" in answer else await_end(client, str(answer["execution_id"]), deadline)
-    report(session, execution)
+    report(session, client, execution)
     return exits.of_status(execution["status"])
 
 
@@ -103,8 +103,8 @@ def _workflow_id(client: Client, workflow: str) -> str:
     return workflow if is_id(workflow) else str(find_workflow(client, workflow)["id"])
 
 
-def report(session: Session, execution: Json) -> None:
-    """Print how an execution stands, with its output or error."""
+def report(session: Session, client: Client, execution: Json) -> None:
+    """Print how an execution stands, with its output, or its error and the step where it came from."""
     if session.as_json:
         print_json(execution)
         return
@@ -112,6 +112,9 @@ def report(session: Session, execution: Json) -> None:
     if execution["status"] not in exits.ENDED:
         print("It is still running; follow it with `gorax execution watch`.", file=sys.stderr)
     if execution.get("error_message"):
-        print(f"{printable(execution['error_message'])} [{printable(execution.get('error_code'))}]", file=sys.stderr)
+        sentence = execution["error_message"]
+        if execution["status"] == "failed":
+            sentence = client.get(f"/executions/{segment(execution['id'])}/explain").data["sentence"]
+        print(f"{printable(sentence)} [{printable(execution.get('error_code'))}]", file=sys.stderr)
     if execution.get("output_data") is not None:
         print_json(execution["output_data"])

@@ -18,7 +18,7 @@ from gorax_engine.core.model import Json
 
 SCOPES: Final = frozenset({"loop", "parallel", "try", "retry", "circuit_breaker"})
 CATCH: Final = "catch"
-EXITS: Final = frozenset({"done", "error"})
+EXITS: Final = ("done", "error")
 _HANDLER: Final = "\0catch "
 """Begins the label of the edges to a handler that the config lists; its number follows."""
 

@@ -81,7 +81,7 @@ class ConfigValidator:
 
     def _own_message(self, error: ValidationError) -> str | None:
         schema: Json = self._schema
-        message: str | None = None
+        message: str | None = schema.get("x-gorax-message")
         for token in error.schema_path[:-1]:  # the last one is the keyword that failed
             schema = schema[token]
             message = schema.get("x-gorax-message") if isinstance(schema, Mapping) else None

@@ -97,7 +97,8 @@ class Wait:
 class Facts:
     """What is known of a run at one moment of the database's clock (`now`).
 
-    `steps` run, `waits` are the first of `wait_count`; `due_at` is when a run that nobody holds goes on by itself.
+    `failed` is the step whose failure ended it. `steps` run, `waits` are the first of `wait_count`; `due_at` is when a
+    run that nobody holds goes on by itself.
     `owned`: a worker holds it; then `owner_name` and `owner_age_ms` (since its heartbeat) are None if its row is gone.
     `ready`: it may be claimed. `ahead` counts the tenant's ready runs that come first, `in_flight` those that are held.
     `limit` is the tenant's (None or negative: no limit).
@@ -129,6 +130,7 @@ class Facts:
     waits: Sequence[Wait] = ()
     wait_count: int = 0
     waiting_for: str | None = None
+    failed: Step | None = None
     due_at: datetime | None = None
     paused: bool = False
 
@@ -183,8 +185,14 @@ def _ended(facts: Facts) -> Explanation:
         )
         return _answer(facts, Blocker.QUARANTINED, sentence, facts.completed_at, crashes=facts.crashes)
     if facts.status == "failed":
-        sentence = f"The run has failed: {facts.error_message or facts.error_code or 'no reason was recorded'}"
-        return _answer(facts, Blocker.NONE, sentence, facts.completed_at, error_code=facts.error_code)
+        reason = facts.error_message or facts.error_code or "no reason was recorded"
+        step = facts.failed
+        if step is None:
+            sentence = f"The run has failed: {reason}"
+            return _answer(facts, Blocker.NONE, sentence, facts.completed_at, error_code=facts.error_code)
+        sentence = f"The run has failed at the step `{_place(step.node_id, step.path)}`: {reason}"
+        where = {"node_id": step.node_id, "iteration_path": step.path, "attempt": step.attempt}
+        return _answer(facts, Blocker.NONE, sentence, facts.completed_at, error_code=facts.error_code, **where)
     return _answer(facts, Blocker.NONE, f"The run is {facts.status}.", facts.completed_at)
 
 
@@ -231,6 +239,11 @@ def _held(facts: Facts) -> Explanation:
         sentence = (
             f"The step `{_place(first.node_id, first.path)}` ({first.node_type}, attempt {first.attempt}){more} runs."
         )
+        if age > lease / 2:
+            sentence += (
+                f" But its worker was last heard of {age / 1000:.0f} s ago; if it is dead, another one takes over when "
+                f"{lease / 1000:.0f} s are over."
+            )
         running = _steps(work)
         return _answer(facts, Blocker.RUNNING_STEP, sentence, first.started_at, worker=facts.owner_name, steps=running)
     if facts.waits:

@@ -21,12 +21,16 @@ _SQL: Final = load("explain")
 
 @dataclass(frozen=True, slots=True)
 class ExplainRows:
-    """The run with its queue row and owner, its running steps, and the first of what it waits for."""
+    """The run with its queue row and owner, its running steps, and the first of what it waits for.
+
+    `failed` is the step whose failure ended it.
+    """
 
     run: Row
     steps: list[Row]
     waits: list[Row]
     wait_count: int
+    failed: Row | None
 
 
 async def collect(
@@ -39,4 +43,10 @@ async def collect(
     steps = as_rows(await connection.fetch(_SQL.running_steps, tenant_id, execution_id, list(scope_types)))
     waits = as_rows(await connection.fetch(_SQL.open_waits, tenant_id, execution_id))
     count = await connection.fetchval(_SQL.count_waits, tenant_id, execution_id) if waits else 0
-    return ExplainRows(run, steps, waits, count)
+    failed = None
+    if run["status"] == "failed" and run["error_code"] is not None:
+        found = await connection.fetchrow(
+            _SQL.failed_step, tenant_id, execution_id, run["error_code"], list(scope_types)
+        )
+        failed = as_row(found)
+    return ExplainRows(run, steps, waits, count, failed)

@@ -8,6 +8,7 @@ from gorax_engine.core.reading.document import MAX_ID, Report
 from gorax_engine.core.reading.drafts import DraftEdge, DraftNode
 from gorax_engine.core.schemas import Path
 from gorax_engine.core.structure import EXITS, SCOPES
+from gorax_engine.core.validation import nearest
 
 
 def read_edges(
@@ -85,13 +86,18 @@ class _EdgeReader:
 
     def _entry(self, scope: DraftNode, label: str | None, handle: str | None) -> str | None:
         """Choose which body of a scope the edge leads to, or that it leads out: by its label, else by its handle."""
-        words = {"body", "try", "catch", "finally", *EXITS}
-        branches = (scope.config or {}).get("branches")
-        if isinstance(branches, list):
-            words.update(branch["name"] for branch in branches if scope.is_valid)
+        words = ("try", "catch", "finally", *EXITS) if scope.type == "try" else ("body", *EXITS)
+        if scope.type == "parallel":
+            branches = (scope.config or {}).get("branches") if scope.is_valid else None
+            words = (*(branch["name"] for branch in branches or ()), *EXITS)
         if handle is not None and (label is None or (label not in words and handle in words)):
-            self._edge["label"] = handle
-            return handle
+            self._edge["label"] = label = handle
+        if label is not None and label not in words and scope.type != "parallel":
+            similar = nearest(label, words)
+            hint = f"did you mean `{similar[0]}`?" if similar else "write `done`, or no label, if that is meant."
+            listed = ", ".join(f"`{word}`" for word in words)
+            message = f"`{label[:100]}` is none of {listed}, so this edge leads out of `{scope.id}`: {hint}"
+            self._report.warning("unknown_outcome", (*self._path, "label"), message)
         return label
 
     def _unknown_outcome(self, key: str, outcome: str, source: DraftNode, allowed: Sequence[str]) -> None:

@@ -45,6 +45,7 @@ class Delay:
                 },
             },
             "oneOf": [{"required": ["duration"]}, {"required": ["until"]}],
+            "x-gorax-message": "A delay needs either `duration` or `until`: give one of them, not both.",
             "additionalProperties": False,
         },
     )

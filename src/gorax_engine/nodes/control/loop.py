@@ -64,7 +64,7 @@ class Loop:
                 },
             },
             "oneOf": [{"required": ["source"]}, {"required": ["while"]}],
-            "x-gorax-message": "A loop needs one of `source` and `while`.",
+            "x-gorax-message": "A loop needs either `source` or `while`: give one of them, not both.",
             "additionalProperties": False,
         },
     )  # fmt: skip

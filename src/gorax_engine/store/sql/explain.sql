@@ -43,6 +43,18 @@ WHERE tenant_id = $1 AND execution_id = $2 AND status = 'running'
 ORDER BY node_type = ANY ($3::text[]), started_at, node_id
 LIMIT 20;
 
+-- name: failed_step
+-- The step whose failure ended a run: of those that failed with its code and were not cut off, the last; of several at
+-- once the innermost.
+SELECT node_id, node_type, iteration_path, retry_count + 1 AS attempt
+FROM step_executions
+WHERE tenant_id = $1 AND execution_id = $2 AND status = 'failed' AND error_code = $3
+  AND outcome IS DISTINCT FROM 'cancelled'
+  AND id >= gorax_uuid7_floor(gorax_uuid7_time($2))
+  AND id < gorax_uuid7_floor(gorax_uuid7_time($2) + interval '1 millisecond')
+ORDER BY completed_at DESC, length(iteration_path) DESC, node_type = ANY ($4::text[])
+LIMIT 1;
+
 -- name: open_waits
 -- What the run waits for, the oldest first, with the task or the run that it waits for.
 SELECT w.node_id, w.iteration_path, w.attempt, w.kind, w.due_at, w.created_at, w.event_name, w.correlation_key,

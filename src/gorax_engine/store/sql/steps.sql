@@ -1,7 +1,7 @@
 -- name: list_steps
 -- A page of the attempts of a run, in the order in which they began; only the latest of each step unless $3.
 -- Steps carry the time of their run in their id, which leads to one month.
-SELECT id, execution_id, node_id, node_type, iteration_path, retry_count + 1 AS attempt, status, input_data,
+SELECT id, execution_id, node_id, node_type, iteration_path, round, retry_count + 1 AS attempt, status, input_data,
        output_data, error_message, error_code, retry_count, started_at, completed_at, duration_ms,
        coalesce(started_at, completed_at, to_timestamp(0)) AS began_at
 FROM step_executions s
@@ -21,7 +21,7 @@ LIMIT $6;
 
 -- name: watch_steps
 -- How the attempts of a run stand, without their data, newest first: what a live view needs.
-SELECT id, node_id, node_type, iteration_path, retry_count + 1 AS attempt, status, error_code, error_message,
+SELECT id, node_id, node_type, iteration_path, round, retry_count + 1 AS attempt, status, error_code, error_message,
        started_at, completed_at, duration_ms
 FROM step_executions
 WHERE tenant_id = $1 AND execution_id = $2
