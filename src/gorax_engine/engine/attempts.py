@@ -10,6 +10,7 @@ import anyio
 import msgspec
 
 from gorax_engine.core.expressions import ExpressionError
+from gorax_engine.core.failures import is_true, step_timed_out
 from gorax_engine.core.json_edge import Unencodable
 from gorax_engine.core.model import (
     SECOND,
@@ -58,7 +59,7 @@ def evaluate(run: Run, node: PlanNode, scope: Scope, command: StartStep) -> Atte
     """Evaluate a node that doesn't wait."""
     given = ""
     try:
-        if node.when is not None and command.attempt == 1 and not _is_true(node.when(scope)):
+        if node.when is not None and command.attempt == 1 and not is_true(node.when(scope), "`when`"):
             return Attempted(None)
         config = node.config.render(scope)
         given = encode_bounded(node.config.record(config)) if config else ""
@@ -76,7 +77,7 @@ async def prepare(run: Run, node: PlanNode, scope: Scope, command: StartStep) ->
     """Render a task's config, with the secrets that it names; or say at once what became of the attempt."""
     revealed: Revealed | None = None
     try:
-        if node.when is not None and command.attempt == 1 and not _is_true(node.when(scope)):
+        if node.when is not None and command.attempt == 1 and not is_true(node.when(scope), "`when`"):
             return Attempted(None)
         if node.credentials:
             revealed = await _reveal(run, node)
@@ -138,8 +139,7 @@ async def act(run: Run, node: PlanNode, prepared: Prepared, command: StartStep) 
         if node.timeout is None:
             outcome = await task.run(prepared.config, context)
         else:
-            message = f"The step {node.id} did not end within its timeout."
-            outcome = Failed(StepError("timeout", message, classify("timeout")))
+            outcome = Failed(step_timed_out(node))
             with anyio.move_on_after(node.timeout / SECOND):
                 outcome = await task.run(prepared.config, context)
     except ExpressionError as error:
@@ -180,9 +180,3 @@ def _masked_wait(
             return msgspec.structs.replace(wait, input=revealed.mask(given))
         case None:
             return None
-
-
-def _is_true(value: Json) -> bool:
-    if value is True or value is False:
-        return value
-    raise ExpressionError("type_error", "`when` must give true or false.")

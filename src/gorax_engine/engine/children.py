@@ -37,13 +37,18 @@ def outcome_of_end(wait: OpenWait, end: ChildEnd) -> Outcome:
     """Return what the end of a child means: its output, through the mapping if there is one, or its failure."""
     if end.status != "completed":
         return Failed(_failure(end))
-    mapping = _mapping(wait)
+    return mapped_output(_mapping(wait), end.output, end.steps or {})
+
+
+def mapped_output(mapping: Mapping[str, str] | None, output: Json, steps: Mapping[str, Json]) -> Completed | Failed:
+    """Return what a child's output makes of the step that waited for it; it is the output itself without a mapping.
+
+    Each path is looked up in `output`, in the steps by node id (bare, or after `steps.`), or in the output itself.
+    """
     if not mapping:
-        return Completed(end.output)
-    # Each path is looked up in `output`, in the steps by node id (bare, or after `steps.`), or in the output itself.
-    fields = end.output if isinstance(end.output, dict) else {}
-    steps = dict(end.steps or {})
-    roots = {**fields, **steps, "steps": steps, "output": end.output}
+        return Completed(output)
+    fields = output if isinstance(output, dict) else {}
+    roots = {**fields, **steps, "steps": dict(steps), "output": output}
     try:
         return Completed({target: compile_path(source)(Scope(roots, 0)) for target, source in mapping.items()})
     except (ExpressionError, ExpressionSyntaxError) as error:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gorax_engine.core.events import Event, RunCancelled, RunFailed
+from gorax_engine.core.failures import run_timed_out
 from gorax_engine.core.model import StepError
 from gorax_engine.telemetry import get_logger
 
@@ -45,7 +46,7 @@ class Mark:
             case "cancel":
                 return RunCancelled(at, self.reason)
             case "timeout":
-                return RunFailed(StepError("timeout", "The run did not end within its timeout."), at)
+                return RunFailed(run_timed_out(), at)
             case _:
                 message = "Three workers died while they ran this execution, without progress; it is given up."
                 return RunFailed(StepError("worker_lost", message), at, force=True)

@@ -26,6 +26,7 @@ from gorax_engine.core.events import (
     StepSucceeded,
     TimePassed,
 )
+from gorax_engine.core.failures import step_timed_out, unhandled
 from gorax_engine.core.json_edge import Unencodable
 from gorax_engine.core.model import (
     SECOND,
@@ -39,7 +40,6 @@ from gorax_engine.core.model import (
     StepKey,
     Suspended,
 )
-from gorax_engine.core.policies import classify
 from gorax_engine.core.scopes import BreakerPlan
 from gorax_engine.core.states import ExecutionState, StepState
 from gorax_engine.core.walk import proceed, recover
@@ -439,8 +439,7 @@ class Execution:
                 self._settle(node, StartStep(step, attempt, now), done, "", None, self._run.tick())
             else:
                 self._waiting.let_go(wait)
-                message = f"The step {node.id} did not end within its timeout."
-                failed = Failed(StepError("timeout", message, classify("timeout")))
+                failed = Failed(step_timed_out(node))
                 self._settle(node, StartStep(step, attempt, now), failed, "", None, self._run.tick())
 
     def _hear_child(self, tell: Tell) -> None:
@@ -702,7 +701,7 @@ class Execution:
             self._said += 1
         match outcome:
             case Completed(outcome=label) if label in node.unhandled:
-                failed = Failed(_unhandled(node, label or "", outcome))
+                failed = Failed(unhandled(node, label or "", outcome.output))
                 self._settle(node, command, failed, recorded, started, completed)
             case Completed():
                 try:
@@ -750,17 +749,6 @@ class Execution:
 
 
 _IN_DOUBT: Final = StepError("worker_lost", "The worker died while this step ran, and it is not known what it did.")
-
-
-def _unhandled(node: PlanNode, label: str, outcome: Completed) -> StepError:
-    """The failure of a step whose outcome has no edge."""
-    output = outcome.output if isinstance(outcome.output, dict) else {}
-    response = output.get("response")
-    reason = response.get("reason") if isinstance(response, dict) else None
-    why = f": {reason}" if isinstance(reason, str) and reason else "."
-    return StepError(
-        node.unhandled[label], f"The step {node.id} came to `{label}`, and no edge is there for it{why}", details=output
-    )
 
 
 def _nothing() -> None:

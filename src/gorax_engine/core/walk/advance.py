@@ -33,8 +33,9 @@ from gorax_engine.core.events import (
     TimePassed,
 )
 from gorax_engine.core.expressions import ExpressionError
+from gorax_engine.core.failures import is_true, step_timed_out
 from gorax_engine.core.model import SECOND, OnError, StepError
-from gorax_engine.core.policies import classify, retry_delay, should_retry, step_error_json
+from gorax_engine.core.policies import retry_delay, should_retry, step_error_json
 from gorax_engine.core.scopes import BreakerPlan, JoinPlan
 from gorax_engine.core.states import ExecutionState, check_execution
 from gorax_engine.core.walk import scopes
@@ -199,9 +200,7 @@ class Walk:
                 scopes.next_round(self, frame.scopes[timer.index])
             case _:
                 run = frame.scopes[timer.index]
-                message = f"The {run.node.type} {run.node.id} did not end within its timeout."
-                error = StepError("timeout", message, classify("timeout"))
-                self.unwind(run, self.failure(run.node, error, run.attempt))
+                self.unwind(run, self.failure(run.node, step_timed_out(run.node), run.attempt))
 
     def _started(self, event: RunStarted) -> None:
         """Every node without incoming edges is decided: the trigger runs, all others are skipped."""
@@ -409,7 +408,7 @@ class Walk:
         assert isinstance(plan, JoinPlan)
         if node.when is not None:
             try:
-                wanted = scopes.is_true(node.when(self.scope(frame)))
+                wanted = is_true(node.when(self.scope(frame)), scopes.CONDITION)
             except ExpressionError as error:
                 self._fail_join(frame, node, StepError(error.code, error.message))
                 return
@@ -485,7 +484,7 @@ class Walk:
         node = frame.body.nodes[index]
         if node.when is not None and frame.attempts[index] == 1:
             try:
-                if not scopes.is_true(node.when(self.scope(frame))):
+                if not is_true(node.when(self.scope(frame)), scopes.CONDITION):
                     self.decline(frame, node)
                     return
             except ExpressionError as error:

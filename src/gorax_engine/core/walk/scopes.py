@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, assert_never
 
 from gorax_engine.core.commands import EndStep, FoldLoop, OpenStep
 from gorax_engine.core.expressions import ExpressionError
+from gorax_engine.core.failures import is_true
 from gorax_engine.core.model import SECOND, StepError
 from gorax_engine.core.policies import catches_error, retry_delay, should_retry
 from gorax_engine.core.scopes import (
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 FOLD: Final = 200
 """How many iterations are recorded together."""
+CONDITION: Final = "A condition"
 
 
 def begin(walk: Walk, frame: Frame, node: PlanNode) -> None:
@@ -131,13 +133,6 @@ def _seen(run: ScopeRun, child: Frame) -> dict[str, Json]:
     return {name: output for name, output in child.outputs.items() if name not in around}
 
 
-def is_true(value: Json) -> bool:
-    """Return a condition's value; raises ExpressionError if it is neither true nor false."""
-    if value is True or value is False:
-        return value
-    raise ExpressionError("type_error", "A condition must give true or false.")
-
-
 # --- loop -------------------------------------------------------------------------------------------------------------
 
 
@@ -195,7 +190,7 @@ def _has_next(walk: Walk, run: LoopRun, plan: LoopPlan) -> bool:
     if plan.condition is None:
         return False
     try:
-        holds = is_true(plan.condition(_condition_scope(walk, run, plan)))
+        holds = is_true(plan.condition(_condition_scope(walk, run, plan)), CONDITION)
     except ExpressionError as error:
         fail_scope(walk, run, StepError(error.code, f"`while` of {run.node.id}: {error.message}"))
         return False
@@ -315,7 +310,7 @@ def _judge_breaks(walk: Walk, run: LoopRun, plan: LoopPlan) -> None:
         if child is None:
             continue  # it was judged before it was recorded
         try:
-            if any(is_true(condition(walk.scope(child))) for condition in plan.breaks):
+            if any(is_true(condition(walk.scope(child)), CONDITION) for condition in plan.breaks):
                 run.over = run.broken = True
         except ExpressionError as error:
             message = f"A break condition of {run.node.id}: {error.message}"

@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, assert_never
 
-from gorax_engine.core.config_template import compile_path
-from gorax_engine.core.expressions import ExpressionError, ExpressionSyntaxError, Scope
+from gorax_engine.core.failures import step_timed_out
 from gorax_engine.core.instants import format_instant, parse_instant
 from gorax_engine.core.model import (
     SECOND,
@@ -15,11 +14,10 @@ from gorax_engine.core.model import (
     Completed,
     EventWait,
     Failed,
-    StepError,
     Suspended,
     TaskWait,
 )
-from gorax_engine.core.policies import classify
+from gorax_engine.engine.children import mapped_output
 
 if TYPE_CHECKING:
     from gorax_engine.core.model import Instant, Json
@@ -50,12 +48,6 @@ class Ending:
     outcome: Completed | Failed
 
 
-def timed_out(node: PlanNode) -> Failed:
-    """Return what becomes of an attempt that takes too long."""
-    message = f"The step {node.id} did not end within its timeout."
-    return Failed(StepError("timeout", message, classify("timeout")))
-
-
 def ending_of(node: PlanNode, answer: Answer, now: Instant) -> Ending:
     """Return how a step ends that is mocked as a whole, its timeout apart."""
     at = None if answer.never else now + answer.after
@@ -75,15 +67,17 @@ def ending_of_wait(node: PlanNode, wait: Suspended, answer: Answer, now: Instant
             by_clock = _by_clock(content)
             if by_clock is not None and by_clock.at is not None and (at is None or by_clock.at <= at):
                 return by_clock
-            ending = Ending(at, timed_out(node) if at is None else _decided(node, content, answer, at, fill_in))
+            ending = Ending(
+                at, Failed(step_timed_out(node)) if at is None else _decided(node, content, answer, at, fill_in)
+            )
         case EventWait() as event:
-            ending = Ending(at, timed_out(node) if at is None else _come(event, answer, at))
+            ending = Ending(at, Failed(step_timed_out(node)) if at is None else _come(event, answer, at))
         case ChildWait() as child:
             ending = Ending(at, _returned(child, answer))
         case _:
             assert_never(wait.wait)
     if late is not None and (ending.at is None or late < ending.at):
-        return Ending(late, timed_out(node))
+        return Ending(late, Failed(step_timed_out(node)))
     return ending
 
 
@@ -91,7 +85,7 @@ def within(node: PlanNode, ending: Ending, now: Instant) -> Ending:
     """Return the ending under the step's own timeout."""
     late = None if node.timeout is None else now + node.timeout
     if late is not None and (ending.at is None or late < ending.at):
-        return Ending(late, timed_out(node))
+        return Ending(late, Failed(step_timed_out(node)))
     return ending
 
 
@@ -170,14 +164,4 @@ def _returned(child: ChildWait, answer: Answer) -> Completed | Failed:
     if not child.is_sync:
         started = {"execution_id": CHILD, "workflow_id": child.workflow, "status": "started"}
         return Completed(answer.output if answer.has_output else started)
-    if not child.output_mapping:
-        return Completed(answer.output)
-    fields = answer.output if isinstance(answer.output, dict) else {}
-    roots = {**fields, **answer.steps, "steps": dict(answer.steps), "output": answer.output}
-    try:
-        mapped = {target: compile_path(path)(Scope(roots, 0)) for target, path in child.output_mapping.items()}
-    except ExpressionSyntaxError as error:
-        return Failed(StepError("invalid_expression", f"`output_mapping` can't be read: {error.message}"))
-    except ExpressionError as error:
-        return Failed(StepError(error.code, f"`output_mapping`: {error.message}"))
-    return Completed(mapped)
+    return mapped_output(child.output_mapping, answer.output, answer.steps)

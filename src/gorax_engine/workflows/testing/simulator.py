@@ -26,6 +26,7 @@ from gorax_engine.core.events import (
     StepSucceeded,
     TimePassed,
 )
+from gorax_engine.core.failures import run_timed_out, unhandled
 from gorax_engine.core.json_edge import Unencodable
 from gorax_engine.core.model import Completed, Failed, StepError, StepKey, Suspended
 from gorax_engine.core.plan import trigger_of
@@ -39,7 +40,7 @@ from gorax_engine.workflows.testing.stage import EXECUTION, Stage, Stuck, Surrou
 from gorax_engine.workflows.testing.trace import Attempt, Trace, place_of
 
 if TYPE_CHECKING:
-    from gorax_engine.core.model import Instant, Json, Micros, Outcome
+    from gorax_engine.core.model import Instant, Micros, Outcome
     from gorax_engine.core.plan import Plan, PlanNode
     from gorax_engine.workflows.testing.cases import Case
 
@@ -117,8 +118,7 @@ class _Simulation:
         case, timeout = self._case, self._plan.settings.timeout
         trigger = trigger_of(self._plan, case.trigger_node, case.trigger_type)
         if timeout is not None:
-            error = StepError("timeout", "The run did not end within its timeout.")
-            self._push(case.now + timeout, RunFailed(error, case.now + timeout))
+            self._push(case.now + timeout, RunFailed(run_timed_out(), case.now + timeout))
         if case.cancel_after is not None:
             at = case.now + case.cancel_after
             self._push(at, RunCancelled(at))
@@ -298,7 +298,7 @@ class _Simulation:
             self._tell_breaker(*node.breaker, failed=isinstance(outcome, Failed))
         match outcome:
             case Completed(outcome=label) if label in node.unhandled:
-                self._settle(command, Failed(_unhandled(node, label or "", outcome.output)), at)
+                self._settle(command, Failed(unhandled(node, label or "", outcome.output)), at)
             case Completed(output=output, outcome=label, stop=stop):
                 try:
                     encode_bounded(output)
@@ -331,14 +331,3 @@ class _Simulation:
         for name, value in known.items():
             setattr(attempt, name, value)
         return attempt
-
-
-def _unhandled(node: PlanNode, label: str, output: Json) -> StepError:
-    """The failure of a step whose outcome has no edge, as the engine says it."""
-    output = output if isinstance(output, dict) else {}
-    response = output.get("response")
-    reason = response.get("reason") if isinstance(response, dict) else None
-    why = f": {reason}" if isinstance(reason, str) and reason else "."
-    return StepError(
-        node.unhandled[label], f"The step {node.id} came to `{label}`, and no edge is there for it{why}", details=output
-    )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from gorax_engine.core.expressions import CREDENTIALS, ExpressionError
+from gorax_engine.core.failures import is_true
 from gorax_engine.core.instants import format_instant
 from gorax_engine.core.json_edge import Unencodable
 from gorax_engine.core.model import Completed, Failed, NodeKind, StepError, Suspended
@@ -88,7 +89,7 @@ class Stage:
     def prepare(self, node: PlanNode, command: StartStep, scope: Scope) -> Prepared | Failed | None:
         """Render a step's config; None if its `when` is false."""
         try:
-            if node.when is not None and command.attempt == 1 and not _wanted(node.when(scope)):
+            if node.when is not None and command.attempt == 1 and not is_true(node.when(scope), "`when`"):
                 return None
             if node.kind is NodeKind.TASK and node.credentials:
                 scope = scope.child({CREDENTIALS: stand_ins(node)})
@@ -189,12 +190,6 @@ def _unmocked(node: PlanNode, command: StartStep) -> Stuck:
         f"add `mocks: {{{node.id}: {example}}}`.",
         place,
     )
-
-
-def _wanted(value: Json) -> bool:
-    if value is True or value is False:
-        return value
-    raise ExpressionError("type_error", "`when` must give true or false.")
 
 
 def stand_ins(node: PlanNode) -> dict[str, Json]:
