@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gorax_engine.core.model import Json
-from gorax_engine.core.walk.scopes import FOLD
+from gorax_engine.core.walk.loops import FOLD
 from gorax_engine.nodes.api import Completed, NodeContext, Outcome
 from gorax_engine.store import runs
 from tests.engine.harness import World, until

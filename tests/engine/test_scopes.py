@@ -15,7 +15,7 @@ import anyio
 import pytest
 
 from gorax_engine.core.model import Json
-from gorax_engine.core.walk import scopes
+from gorax_engine.core.walk import loops
 from gorax_engine.engine import execution
 from gorax_engine.nodes.api import Classification, Completed, Failed, NodeContext, Outcome, StepError
 from gorax_engine.store import events, queue
@@ -260,7 +260,7 @@ async def test_every_flush_may_be_the_last(
     if parks:
         monkeypatch.setattr(execution, "PARK_AFTER", 0)
     if folds:
-        monkeypatch.setattr(scopes, "FOLD", folds)
+        monkeypatch.setattr(loops, "FOLD", folds)
     rng = random.Random(seed)
     pieces = rng.sample(pieces, 60)
     cut = Cut(1)

@@ -37,7 +37,7 @@ def unhandled(node: PlanNode, label: str, output: Json) -> StepError:
     )
 
 
-def is_true(value: Json, what: str) -> bool:
+def is_true(value: Json, what: str = "A condition") -> bool:
     """Return the value of `what`, a condition. Raises ExpressionError if it is neither true nor false."""
     if value is True or value is False:
         return value

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gorax_engine.core.commands import CancelStep, EndRun, EndStep, FoldLoop, OpenStep, StartStep
 from gorax_engine.core.model import StepKey
 from gorax_engine.core.states import TERMINAL_STEPS, StepState
-from gorax_engine.core.walk import StepRecord, scopes
+from gorax_engine.core.walk import StepRecord, loops
 from gorax_engine.core.walk.recovery import CUT
 from tests.core.walk.driver import Attempt, Run, durable
 from tests.core.walk.nested import Workflow, random_workflow
@@ -95,7 +95,7 @@ def test_a_run_whose_loops_are_folded_comes_to_the_same_end(seed: int, size: int
     """Folded iterations hold no places when the run is rebuilt, so that with a limit steps may begin sooner."""
     workflow, rng = workflow_of(seed, size)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scopes, "FOLD", 2)
+        patch.setattr(loops, "FOLD", 2)
         run = workflow.run().begin("t").finish()
         for other in taken_over(workflow, run, rng):
             check_whole(other)
