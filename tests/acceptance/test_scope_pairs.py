@@ -85,10 +85,10 @@ def compare(api: Api, made: Piece, expected: Expected, execution_id: str, keys: 
     if output != expected.output:
         faults.append(f"{made.name}: output {output}, not {expected.output}")
     rows = Counter(
-        (step["node_id"], step["iteration_path"], step["attempt"], step["status"])
+        (step["node_id"], step["iteration_path"], step["round"], step["attempt"], step["status"])
         for step in every_step(api, execution_id)
     )
-    wanted = Counter((node, path, attempt, status) for node, path, _, attempt, status in expected.rows)
+    wanted = Counter(expected.rows)
     if rows != wanted:
         faults.append(f"{made.name}: rows too many {list(rows - wanted)}, missing {list(wanted - rows)}")
     called = {key: times for key, times in keys.items() if key.startswith(execution_id)}
