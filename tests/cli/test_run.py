@@ -58,7 +58,8 @@ def test_waits_on_the_server_and_exits_by_the_end(
 ) -> None:
     ended = execution(status, output_data={"total": 5}, error_message="Boom." if status == "failed" else None)
     orders.on("POST", f"/workflows/{ID}/execute", Reply(200, ended))
-    orders.on("GET", f"/executions/{RUN}/explain", Reply(body={"sentence": "The run has failed at the step `s`: Boom."}))
+    sentence = "The run has failed at the step `s`: Boom."
+    orders.on("GET", f"/executions/{RUN}/explain", Reply(body={"sentence": sentence}))
     assert main(["run", ID, "--wait"]) == code
     (asked,) = [each for each in orders.asked if each.method == "POST"]
     assert asked.query == {"wait": "30"}

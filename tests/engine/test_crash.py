@@ -9,6 +9,7 @@ import anyio
 import pytest
 
 from gorax_engine.core.model import Json
+from gorax_engine.engine import execution as execution_module
 from gorax_engine.errors import Unavailable
 from gorax_engine.nodes.api import Completed, NodeContext, Outcome
 from gorax_engine.store import runs
@@ -392,3 +393,26 @@ async def test_crash_between_a_retry_and_its_wait_is_no_loss(world: World) -> No
     (wait,) = await world.waits(started.execution_id)
     assert (wait["kind"], wait["attempt"]) == ("retry_backoff", 2)
     assert world.probe.count("p") == 1
+
+
+async def test_a_fault_while_a_run_is_rebuilt_leaves_its_records(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is known of the steps yet: what ran is closed, and what never ran is not made up."""
+    world.probe.hold("p")
+    member = await world.member()
+    started = await member.start(await world.flow(chain(tally("a"), probe("p"), tally("b"))))
+    await world.probe.called("p")
+    await running(world, started.execution_id)
+    await crash(world, member)
+
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("a bug of the engine")
+
+    monkeypatch.setattr(execution_module, "recover", broken)
+    await world.member("heir")
+    row = await world.ended(started.execution_id)
+    assert (row["status"], row["error_code"]) == ("failed", "internal_error")
+
+    async def closed() -> bool:
+        return await world.states(started.execution_id) == {"begin": "completed", "a": "completed", "p": "failed"}
+
+    await until(closed)

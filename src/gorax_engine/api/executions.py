@@ -23,7 +23,6 @@ from gorax_engine.store import executions, steps, workflows
 from gorax_engine.store.executions import ExecutionFilter
 from gorax_engine.store.explain import ExplainRows, collect
 from gorax_engine.store.rows import Row
-from gorax_engine.store.rows import Row
 from gorax_engine.tenancy.principals import Principal
 
 Actor = Annotated[Principal, Depends(principal_of)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, assert_never
 
@@ -52,7 +53,7 @@ from gorax_engine.engine.recorder import CANCELLED, Recorder, encode_bounded, st
 from gorax_engine.engine.run import Engine, Run
 from gorax_engine.engine.waiting import Waiting, outcome_of
 from gorax_engine.errors import Unavailable
-from gorax_engine.store import runs
+from gorax_engine.store import queue, runs
 from gorax_engine.store.queue import ParkRow
 from gorax_engine.telemetry import ExecutionFinished, StepRetried, get_logger
 
@@ -112,6 +113,7 @@ class Execution:
         self._starts: list[StartStep] = []
         self._scopes: dict[StepKey, anyio.CancelScope] = {}
         self._begun = False
+        self._is_whole = True
         self._said = 0  # records on which a step may depend
         self._heard = 0  # how many of them are known to be durable
         self._alone: anyio.CancelScope | None = None
@@ -209,8 +211,10 @@ class Execution:
         mark = self._first_mark()
         self._asked = None if mark is None else mark.kind
         ends = [] if mark is None else mark.told()
+        self._is_whole = False  # until it is rebuilt, the state says nothing of the steps
         rebuilt = recover(self._plan, run.state, run.started(), records, ends, recorded.folded)
         self._in_doubt = rebuilt.in_doubt.difference(waits)
+        self._is_whole = True
         run.last = rebuilt.latest
         self._register_deadline()
         if mark is not None and mark.at is None and mark.force:
@@ -541,7 +545,7 @@ class Execution:
     async def _fail(self, error: StepError) -> None:
         """End the run from without, with what became of its steps; if that can't be stored either, the bare end."""
         now = self._run.tick()
-        if not self._over():
+        if not self._over() and self._is_whole:
             try:
                 self._do(proceed(self._plan, self._run.state, (RunFailed(error, now, force=True),)))
             except Exception:  # noqa: BLE001 - whatever is wrong with the run, its end must not depend on it
@@ -553,6 +557,9 @@ class Execution:
         self.owner.rejected = None
         self.ended = self._recorder.ended(EndRun(ExecutionState.FAILED, None, error, now))
         await self._journal.durable(self.owner)
+        if not self._is_whole and not self.owner.lost:
+            with suppress(Unavailable):
+                await queue.close_running_steps(self._engine.session, self.claim.execution_id)
 
     def tell(self) -> None:
         """Count the end, if it was ours."""
