@@ -5,6 +5,7 @@ Where two sessions must overlap, one holds its transaction open while the other 
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -665,7 +666,12 @@ async def test_deadline_is_a_column_of_the_queue(bench: Bench) -> None:
 
 @pytest.mark.parametrize(
     ("status", "mark", "crashes"),
-    [("completed", None, 0), ("running", None, 2), ("completed", '{"kind": "timeout"}', 2)],
+    [
+        ("completed", None, 0),
+        ("running", None, 2),
+        ("completed", '{"kind": "timeout"}', 0),  # what must run before the end makes progress like all else
+        ("completed", '{"kind": "worker_lost"}', 2),
+    ],
 )
 async def test_crash_count_is_reset_by_an_ended_attempt_alone(
     bench: Bench, status: str, mark: str | None, crashes: int
@@ -751,13 +757,13 @@ async def test_crash_two_make_a_suspect_and_the_third_ends_the_run(bench: Bench)
     assert seen == [(1, 0, False, None), (2, 0, True, None), (3, 1, False, '{"kind": "worker_lost"}')]
 
 
-async def test_crash_keeps_a_mark_that_was_set_before(bench: Bench) -> None:
+async def test_a_third_crash_gives_a_run_up_and_keeps_the_mark_that_was_set_before(bench: Bench) -> None:
     claim = await bench.running()
     await bench.world.sql.execute('UPDATE execution_queue SET crashes = 2, end_requested = \'{"kind": "timeout"}\'')
     await bench.mark_dead(bench.worker)
-    assert (await queue.sweep(bench.session, 10)).quarantined == 0
+    assert (await queue.sweep(bench.session, 10)).quarantined == 1
     row = await bench.world.row(claim.execution_id)
-    assert row["end_requested"] == '{"kind": "timeout"}'
+    assert json.loads(row["end_requested"]) == {"kind": "worker_lost", "was": {"kind": "timeout"}}
 
 
 # --- workers ----------------------------------------------------------------------------------------------------------
