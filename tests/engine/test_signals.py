@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import uuid
+from datetime import datetime
 from itertools import pairwise
 
 import anyio
@@ -266,9 +267,14 @@ async def test_an_event_named_by_hand(world: World) -> None:
     assert await operations.signal(flow.tenant, started.execution_id, "paid", {"n": 1}) == 2
     assert await operations.signal(flow.tenant, started.execution_id, "x", {"n": 2}) == 1
     row = await world.ended(started.execution_id)
-    assert {node: given["body"]["n"] for node, given in json.loads(row["output_data"]).items()} == {
-        "a": 1, "b": 1, "c": 2,
+    found = json.loads(row["output_data"])
+    assert {node: (given["name"], given["correlation_key"], given["body"]["n"]) for node, given in found.items()} == {
+        "a": ("paid", None, 1), "b": ("paid", "k", 1), "c": ("x", None, 2),
     }  # fmt: skip
+    assert found["a"]["id"] == found["b"]["id"] != found["c"]["id"]
+    assert all(str(uuid.UUID(given["id"])) == given["id"] for given in found.values())
+    moments = [datetime.fromisoformat(found[node]["published_at"]).timestamp() for node in "ac"]
+    assert row["created_at"].timestamp() <= moments[0] <= moments[1] <= row["completed_at"].timestamp()
 
 
 async def test_a_thousand_waits_of_one_run(world: World) -> None:

@@ -10,7 +10,8 @@ import anyio
 import asyncpg
 import pytest
 
-from gorax_engine.core.model import Json
+from gorax_engine.core.model import SECOND, Json
+from gorax_engine.engine.execution import CHILD_PATIENCE, PARK_AFTER, Execution
 from gorax_engine.errors import Conflict
 from gorax_engine.nodes.api import Completed, Failed, NodeContext, Outcome, StepError
 from gorax_engine.store import queue
@@ -270,6 +271,29 @@ async def test_cancelling_the_parent(world: World, policy: str, parked: bool) ->
             await world.make_due(child["id"])
     assert (await world.ended(child["id"]))["status"] == ("cancelled" if policy == "cancel" else "completed")
     assert await world.sql.fetchval("SELECT count(*) FROM waits") == 0
+
+
+async def test_who_waits_with_a_timeout_near_does_not_spin(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was not yet near when the wait began, and is when the patience for the child is over."""
+    turns = 0
+    real = Execution._arrival
+
+    async def counted(self: Execution, due: int | None) -> None:
+        nonlocal turns
+        turns += 1
+        await real(self, due)
+
+    monkeypatch.setattr(Execution, "_arrival", counted)
+    gate = world.probe.hold("p")
+    member = await world.member()
+    timeout = (PARK_AFTER + CHILD_PATIENCE // 2) / SECOND
+    started = await member.start(await pair(world, chain(sub(timeout=f"{timeout}s")), chain(probe("p"))))
+    await world.probe.called("p")
+    await anyio.sleep(CHILD_PATIENCE / SECOND + 0.3)
+    assert turns < 30
+    assert (await world.row(started.execution_id))["owner"] is not None  # it is in memory, and quiet
+    gate.set()
+    assert (await world.ended(started.execution_id))["status"] == "completed"
 
 
 async def test_what_takes_too_long_is_cancelled(world: World) -> None:

@@ -148,3 +148,39 @@ async def test_answers_that_are_over_go_and_others_stay(
         await carry_out(member, session, "answers")
     rows = await world.sql.fetch("DELETE FROM request_idempotency RETURNING key")
     assert [row["key"] for row in rows] == ["k0"]
+
+
+async def test_a_flush_opens_many_tasks_without_looking_for_who_is_asked(
+    world: World,  # noqa: F811
+    session: Session,
+) -> None:
+    """A role may have many members, and a flush may open many tasks: people are told by the duty."""
+    tenant, members, count = await world.tenant(), 200, 120
+    await world.sql.execute(
+        "WITH made AS (INSERT INTO users (tenant_id, email, kratos_identity_id) "
+        "SELECT $1::uuid, 'u' || n || '@example.com', $1::uuid || '-' || n FROM generate_series(1, $2) n RETURNING id) "
+        "INSERT INTO user_roles (tenant_id, user_id, role_id) SELECT $1::uuid, made.id, r.id FROM made, roles r "
+        "WHERE r.tenant_id = $1::uuid AND r.name = 'viewer'",
+        tenant, members,
+    )  # fmt: skip
+    tasks = [
+        {
+            "tenant_id": str(tenant), "execution_id": str(uuid.uuid4()), "workflow_id": str(uuid.uuid4()),
+            "step_id": str(uuid.uuid4()), "node_id": "n", "iteration_path": "", "opened_at": "2026-01-01T00:00:00Z",
+            "content": {"task_type": "approval", "title": "Well?", "assignees": [{"type": "role", "name": "viewer"}]},
+        }
+        for _ in range(count)
+    ]  # fmt: skip
+    touched = (
+        "SELECT coalesce(sum(seq_scan + idx_scan + n_tup_ins), 0)::bigint FROM pg_stat_xact_user_tables "
+        "WHERE relname IN ('user_roles', 'notifications')"
+    )
+    async with world.sql.transaction():
+        before = await world.sql.fetchval(touched)
+        opened = await world.sql.fetchval("SELECT gorax_open_tasks($1::text::jsonb)", json.dumps(tasks))
+        assert (opened, await world.sql.fetchval(touched) - before) == (count, 0)
+    member = await world.member(roles=())
+    await carry_out(member, session, "outbox")
+    assert await world.sql.fetchval("SELECT count(*) FROM outbox") == 0
+    told = "SELECT count(*) FROM (SELECT 1 FROM notifications GROUP BY metadata ->> 'task_id' HAVING count(*) = $1) t"
+    assert await world.sql.fetchval(told, members) == count

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import uuid
 from collections.abc import AsyncIterator, Sequence
@@ -235,6 +236,98 @@ async def test_look_ups_of_one_run(watcher: Watcher, mode: str) -> None:
     ):  # fmt: skip
         async with watcher.watch(rows=5):
             assert len(await connection.fetch(sql[name], *arguments)) == 1, name
+
+
+NESTED = 300
+"""Iterations of a loop, and of the loop in each."""
+QUICK = 3.0
+"""Seconds; each step against each fold would be 27 million comparisons."""
+
+ADD_STEPS = """
+    INSERT INTO step_executions (id, execution_id, tenant_id, node_id, node_type, status, iteration_path, round)
+    SELECT overlay($1::text placing lpad(to_hex(n), 12, '0') from 25)::uuid, $1::text::uuid, $2, 'n', 'set',
+           'completed', path, round
+      FROM unnest($3::text[], $4::integer[]) WITH ORDINALITY AS u (path, round, n)
+"""
+ADD_FOLDS = """
+    INSERT INTO loop_progress (step_id, first, upto, execution_id, tenant_id, prefix, round, results)
+    SELECT gorax_uuid7(), 0, upto, $1, $2, prefix, round, '[]'
+      FROM unnest($3::text[], $4::integer[], $5::integer[]) AS u (prefix, round, upto)
+"""
+
+
+def prefixes(path: str) -> list[tuple[str, int]]:
+    """What comes before the index of each loop of a path, and that index."""
+    return [(path[: found.end(1)], int(found[2])) for found in re.finditer(r"(\[)(\d+)\]", path)]
+
+
+async def unfolded(
+    connection: asyncpg.Connection[Any],
+    steps: list[tuple[str, int]],
+    folds: list[tuple[str, int, int]],
+    seconds: float = 10.0,
+) -> set[tuple[str, int]]:
+    """Ask for the recorded steps of a run that has these (path, round), and whose loops have folded these."""
+    run, tenant = await connection.fetchval("SELECT gorax_uuid7()"), uuid.uuid4()
+    await connection.execute(ADD_STEPS, str(run), tenant, *map(list, zip(*steps, strict=True)))
+    await connection.execute(ADD_FOLDS, run, tenant, *map(list, zip(*folds, strict=True)))
+    await connection.execute("ANALYZE step_executions, loop_progress")
+    rows = await connection.fetch(queries.load("queue").recorded_steps, run, False, timeout=seconds)
+    assert len(await connection.fetch(queries.load("queue").recorded_steps, run, True)) == len(steps)
+    return {(row["iteration_path"], row["round"]) for row in rows}
+
+
+@pytest.fixture
+async def rows(migrated_database: Database) -> AsyncIterator[asyncpg.Connection[Any]]:
+    connection = await asyncpg.connect(migrated_database.admin_dsn)
+    try:
+        await connection.execute("SET session_replication_role = replica")  # no keys of others are needed here
+        await connection.execute("SET jit = off")
+        yield connection
+    finally:
+        await connection.close(timeout=5)
+
+
+PATHS = ["", "a[0]", "a[12]", "a[1].b[2]", "a[1].b[2].c[30]", "a-b[7].par.x[0].y[11].z[4]"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_the_prefixes_of_a_path(rows: asyncpg.Connection[Any], path: str) -> None:
+    found = []
+    for level in range(1, 7):
+        prefix = await rows.fetchval("SELECT gorax_loop_prefix($1, $2)", path, level)
+        if prefix is not None:
+            found.append((prefix, await rows.fetchval("SELECT gorax_loop_index($1, $2)", path, prefix)))
+    assert found == prefixes(path)
+
+
+async def test_steps_of_folded_iterations_are_not_read(rows: asyncpg.Connection[Any]) -> None:
+    """Of the first three levels of loops; what else they read is what is not folded."""
+    rng = random.Random(7)
+    names = ["a", "a", "ab", "b"]
+    paths = {
+        ".".join(f"{rng.choice(names)}[{rng.choice((0, 1, 2, 9, 10, 11))}]" for _ in range(rng.randrange(5)))
+        for _ in range(2000)
+    }
+    steps = [(path, round_) for path in sorted(paths) for round_ in (0, 1)]
+    places = sorted({prefix for path in paths for prefix, _ in prefixes(path)[:3]})
+    folds = {(prefix, rng.randrange(2)): rng.choice((1, 2, 10)) for prefix in rng.sample(places, len(places) // 3)}
+    given = [(prefix, round_, upto) for (prefix, round_), upto in folds.items()]
+    given += [(prefix, round_, 1) for prefix, round_ in folds]  # an earlier part of the same loop
+    expected = {
+        (path, round_)
+        for path, round_ in steps
+        if not any(index < folds.get((prefix, round_), 0) for prefix, index in prefixes(path)[:3])
+    }
+    assert 100 < len(expected) < len(steps) - 100
+    assert await unfolded(rows, steps, given) == expected
+
+
+async def test_many_loops_that_have_folded_are_no_burden(rows: asyncpg.Connection[Any]) -> None:
+    steps = [(f"outer[{i}].inner[{j}]", 0) for i in range(NESTED) for j in range(NESTED)]
+    folds = [(f"outer[{i}].inner[", 0, NESTED - 1) for i in range(NESTED)]
+    found = await unfolded(rows, steps, folds, seconds=QUICK)
+    assert found == {(f"outer[{i}].inner[{NESTED - 1}]", 0) for i in range(NESTED)}
 
 
 async def test_what_a_worker_holds(watcher: Watcher) -> None:

@@ -149,7 +149,12 @@ async def act(run: Run, node: PlanNode, prepared: Prepared, command: StartStep) 
     except Exception as error:  # noqa: BLE001 - the one place where a fault of a node becomes an outcome
         # With secrets at hand the traceback may show them.
         outcome = _crashed(run, node, error, error if prepared.revealed is None else None)
-    return outcome if prepared.revealed is None else _masked(outcome, prepared.revealed)
+    if prepared.revealed is None:
+        return outcome
+    try:
+        return _masked(outcome, prepared.revealed)
+    except Exception as error:  # noqa: BLE001 - nobody has checked the types of what a plug-in made
+        return _crashed(run, node, error, None)
 
 
 def _crashed(run: Run, node: PlanNode, error: Exception, trace: Exception | None) -> Failed:

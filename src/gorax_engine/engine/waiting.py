@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from types import NoneType
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from gorax_engine.core.instants import format_instant
 from gorax_engine.core.json_edge import Unencodable, encode
 from gorax_engine.core.model import (
+    SECOND,
     ChildWait,
     Classification,
     Completed,
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
 MAX_DEPTH: Final = 10
 """The depth at which a child may still run; the root's is 0."""
+LATEST: Final = 253_402_300_799 * SECOND
+"""The last second of the year 9999, in microseconds since 1970."""
 
 Attempt = tuple[StepKey, int]
 
@@ -116,6 +120,9 @@ class Waiting:
 
     def begin(self, node: PlanNode, step: StepKey, attempt: int, outcome: Suspended, now: Instant) -> Failed | None:
         """Open the wait of a step that has suspended itself; or say why it can't wait."""
+        flaw = _flaw(outcome)
+        if flaw is not None:
+            return Failed(StepError("type_error", f"What the step waits for can't be stored: {flaw}."))
         due, kind = outcome.due_at, "timer"
         if node.timeout is not None and (due is None or now + node.timeout < due):
             kind, due = "timeout", now + node.timeout
@@ -206,6 +213,28 @@ class Waiting:
             "content": dict(content),
         }
         return encode_bounded(task)
+
+
+def _flaw(outcome: Suspended) -> str | None:
+    """Return what is wrong with the types of a suspension: nobody has checked what a plug-in made."""
+    due, wait = outcome.due_at, outcome.wait
+    if not _is(due, int, NoneType) or (due or 0) > LATEST:
+        return "its moment is no number of microseconds up to the year 9999"
+    if not _is(wait, TaskWait, EventWait, ChildWait, NoneType):
+        return f"there is no waiting for a {type(wait).__name__}"
+    match wait:
+        case TaskWait(content=content) if not _is(content, Mapping):
+            return "the content of its task is no object"
+        case EventWait(name=name, correlation_key=key) if not (_is(name, str) and _is(key, str, NoneType)):
+            return "the name or the key of its event is no text"
+        case ChildWait(workflow=workflow) if not _is(workflow, str):
+            return "the name of its workflow is no text"
+        case _:
+            return None
+
+
+def _is(value: object, *kinds: type) -> bool:
+    return isinstance(value, kinds)
 
 
 def outcome_of(resolution: Mapping[str, Json]) -> Outcome:
