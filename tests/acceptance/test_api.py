@@ -218,8 +218,8 @@ class TestExecutions:
         assert set(execution) == {
             "id", "workflow_id", "workflow_version", "status", "waiting_for", "trigger_type", "trigger_data",
             "output_data",
-            "error_message", "error_code", "parent_execution_id", "execution_depth", "created_at", "started_at",
-            "completed_at",
+            "error_message", "error_code", "parent_execution_id", "execution_depth", "retry_of", "created_at",
+            "started_at", "completed_at",
         }  # fmt: skip
         assert execution["status"] == "completed"
         assert execution["execution_depth"] == 0
