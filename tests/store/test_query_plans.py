@@ -238,10 +238,10 @@ async def test_look_ups_of_one_run(watcher: Watcher, mode: str) -> None:
             assert len(await connection.fetch(sql[name], *arguments)) == 1, name
 
 
-NESTED = 300
+OUTER, INNER = 1500, 60
 """Iterations of a loop, and of the loop in each."""
 QUICK = 3.0
-"""Seconds; each step against each fold would be 27 million comparisons."""
+"""Seconds; each step against each fold would be more than a hundred million comparisons."""
 
 ADD_STEPS = """
     INSERT INTO step_executions (id, execution_id, tenant_id, node_id, node_type, status, iteration_path, round)
@@ -324,10 +324,10 @@ async def test_steps_of_folded_iterations_are_not_read(rows: asyncpg.Connection[
 
 
 async def test_many_loops_that_have_folded_are_no_burden(rows: asyncpg.Connection[Any]) -> None:
-    steps = [(f"outer[{i}].inner[{j}]", 0) for i in range(NESTED) for j in range(NESTED)]
-    folds = [(f"outer[{i}].inner[", 0, NESTED - 1) for i in range(NESTED)]
+    steps = [(f"outer[{i}].inner[{j}]", 0) for i in range(OUTER) for j in range(INNER)]
+    folds = [(f"outer[{i}].inner[", 0, INNER - 1) for i in range(OUTER)]
     found = await unfolded(rows, steps, folds, seconds=QUICK)
-    assert found == {(f"outer[{i}].inner[{NESTED - 1}]", 0) for i in range(NESTED)}
+    assert found == {(f"outer[{i}].inner[{INNER - 1}]", 0) for i in range(OUTER)}
 
 
 async def test_what_a_worker_holds(watcher: Watcher) -> None:
