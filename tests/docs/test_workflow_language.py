@@ -32,7 +32,7 @@ from gorax_engine.core.policies import JITTER, RETRY_AFTER_CAP
 from gorax_engine.core.reading import MAX_EDGES, MAX_NODES, document, policies, read, storable
 from gorax_engine.core.scopes import MAX_ITERATIONS
 from gorax_engine.core.walk.advance import PATIENCE
-from gorax_engine.engine import execution, recorder, waiting
+from gorax_engine.engine import parking, recorder, waiting
 from gorax_engine.nodes import outbound_errors
 from gorax_engine.nodes.control import loop, transform
 from gorax_engine.nodes.egress import OutboundPolicy
@@ -253,7 +253,7 @@ def test_figures() -> None:
         f"at most {limits.max_timeout // SECOND // 60} min",
         f"more than {http_request.MAX_PAGES:,}, where",
         f"more than {transform.MAX_ITEMS:,} items",
-        f"Waits of more than {execution.PARK_AFTER // SECOND} s",
+        f"Waits of more than {parking.PARK_AFTER // SECOND} s",
     ):
         assert figure in text
 

@@ -14,11 +14,12 @@ from gorax_engine.core.expressions import Scope
 from gorax_engine.core.json_edge import encode
 from gorax_engine.core.model import Json
 from gorax_engine.core.plan import PlanNode
-from gorax_engine.engine import attempts, execution
+from gorax_engine.engine import attempts, steps
 from gorax_engine.engine import entries as entries_module
 from gorax_engine.engine import execution as execution_module
 from gorax_engine.engine import journal as journal_module
 from gorax_engine.engine import recorder as recorder_module
+from gorax_engine.engine import settling as settling_module
 from gorax_engine.engine.attempts import Attempted
 from gorax_engine.engine.run import Run
 from gorax_engine.errors import Unavailable
@@ -225,7 +226,7 @@ async def test_a_row_that_postgres_refuses_fails_its_own_execution_alone(
     world: World, monkeypatch: pytest.MonkeyPatch, runs: int
 ) -> None:
     # What the edge would refuse is slipped past it: JSONB can't hold NUL.
-    monkeypatch.setattr(execution_module, "encode_bounded", lambda value: encode(value).replace("POISON", "\\u0000"))
+    monkeypatch.setattr(settling_module, "encode_bounded", lambda value: encode(value).replace("POISON", "\\u0000"))
     member = await world.member()
     tenant = await world.tenant()
     good = await world.flow(chain(probe("p"), tally("a")), tenant=tenant)
@@ -248,7 +249,7 @@ async def test_a_row_that_postgres_refuses_fails_its_own_execution_alone(
 
 
 async def test_a_pure_run_that_is_refused_fails_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(execution_module, "encode_bounded", lambda value: encode(value).replace("POISON", "\\u0000"))
+    monkeypatch.setattr(settling_module, "encode_bounded", lambda value: encode(value).replace("POISON", "\\u0000"))
     member = await world.member()
     started = await member.start(await world.flow(chain(tally("b", text="POISON"))))
     row = await world.ended(started.execution_id)
@@ -296,7 +297,7 @@ async def test_a_fault_of_the_engine_fails_its_run_and_no_other(world: World, mo
             raise RuntimeError("a bug of the engine")
         return attempts.evaluate(run, node, scope, command)
 
-    monkeypatch.setattr(execution, "evaluate", evaluate)
+    monkeypatch.setattr(steps, "evaluate", evaluate)
     member = await world.member()
     bad = await member.start(await world.flow(chain(tally("bad"))))
     late = await member.start(await world.flow(chain(probe("p"), tally("bad"))))

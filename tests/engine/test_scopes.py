@@ -16,7 +16,7 @@ import pytest
 
 from gorax_engine.core.model import Json
 from gorax_engine.core.walk import loops
-from gorax_engine.engine import execution
+from gorax_engine.engine import parking
 from gorax_engine.nodes.api import Classification, Completed, Failed, NodeContext, Outcome, StepError
 from gorax_engine.store import events, queue
 from gorax_engine.store.session import LeaseLost, Session, open_session
@@ -258,7 +258,7 @@ async def test_every_flush_may_be_the_last(
 ) -> None:
     """Worker after worker dies after so many flushes: the last was committed, and nobody heard of it."""
     if parks:
-        monkeypatch.setattr(execution, "PARK_AFTER", 0)
+        monkeypatch.setattr(parking, "PARK_AFTER", 0)
     if folds:
         monkeypatch.setattr(loops, "FOLD", folds)
     rng = random.Random(seed)

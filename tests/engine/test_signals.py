@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from gorax_engine.core.model import Json
-from gorax_engine.engine import execution
+from gorax_engine.engine import parking
 from gorax_engine.errors import Conflict
 from tests.engine.harness import World, chain, delay, fan, probe, tally, until
 from tests.engine.test_scopes import Cut
@@ -83,7 +83,7 @@ async def test_a_finally_is_finished_whoever_dies_meanwhile(
 ) -> None:
     """The run is ended while the body is at work; workers die after any flush of what follows."""
     if seed % 2:
-        monkeypatch.setattr(execution, "PARK_AFTER", 0)
+        monkeypatch.setattr(parking, "PARK_AFTER", 0)
     world.probe.hold("p")
     body = [probe("p"), human("h")]
     more = {"settings": {"timeout": "1s"}} if end == "timeout" else {}

@@ -11,7 +11,8 @@ import asyncpg
 import pytest
 
 from gorax_engine.core.model import SECOND, Json
-from gorax_engine.engine.execution import CHILD_PATIENCE, PARK_AFTER, Execution
+from gorax_engine.engine.execution import Execution
+from gorax_engine.engine.parking import CHILD_PATIENCE, PARK_AFTER
 from gorax_engine.errors import Conflict
 from gorax_engine.nodes.api import Completed, Failed, NodeContext, Outcome, StepError
 from gorax_engine.store import queue

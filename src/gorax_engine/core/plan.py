@@ -261,11 +261,7 @@ class _Compiler:
             breaker=None
             if node.circuit_breaker is None
             else (node.circuit_breaker.get("name") or node.id, BreakerPolicy.read(node.circuit_breaker)),
-            credentials=frozenset(
-                str(reference.path[0])
-                for reference in config.references
-                if reference.root == "credentials" and reference.path
-            ),
+            credentials=config.credential_names,
         )
 
 

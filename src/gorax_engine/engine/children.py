@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from gorax_engine.store.session import Fetcher
 
 
-async def child_outcome(session: Fetcher, wait: OpenWait, resolution: Mapping[str, Json]) -> Outcome:
-    """Return what the end of a child means, which is read from its rows. Raises Unavailable."""
-    steps = sorted(_roots(_mapping(wait)))
-    end = await runs.child_end(session, UUID(resolution["execution_id"]), steps)
-    if end is None:
-        return Failed(StepError("child_gone", "The run that was waited for is no longer there: it was deleted."))
-    return outcome_of_end(wait, end)
+async def child_ends(session: Fetcher, waits: Mapping[UUID, OpenWait]) -> dict[UUID, ChildEnd]:
+    """Return how children ended, by their ids, for the waits of their parent; read from their rows.
+
+    Raises Unavailable.
+    """
+    steps = sorted({name for wait in waits.values() for name in _roots(_mapping(wait))})
+    return await runs.child_ends(session, list(waits), steps) if waits else {}
 
 
 def needs_steps(wait: OpenWait) -> bool:
@@ -33,8 +33,13 @@ def needs_steps(wait: OpenWait) -> bool:
     return bool(_roots(_mapping(wait)) - {"output"})
 
 
-def outcome_of_end(wait: OpenWait, end: ChildEnd) -> Outcome:
-    """Return what the end of a child means: its output, through the mapping if there is one, or its failure."""
+def outcome_of_end(wait: OpenWait, end: ChildEnd | None) -> Outcome:
+    """Return what the end of a child means: its output, through the mapping if there is one, or its failure.
+
+    `end` is None for a child that is no longer there.
+    """
+    if end is None:
+        return Failed(StepError("child_gone", "The run that was waited for is no longer there: it was deleted."))
     if end.status != "completed":
         return Failed(_failure(end))
     return mapped_output(_mapping(wait), end.output, end.steps or {})

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 from uuid import UUID
+
+import anyio
+import anyio.to_thread
 
 from gorax_engine.core.events import RunStarted
 from gorax_engine.core.json_edge import encode
@@ -28,7 +32,6 @@ if TYPE_CHECKING:
     from gorax_engine.store.database import Database
     from gorax_engine.store.queue import StepRow
     from gorax_engine.store.runs import PastRun
-    from gorax_engine.store.session import Fetcher
 
 TERMINAL: Final = ("completed", "failed", "cancelled")
 
@@ -64,12 +67,7 @@ class Retries:
         if old.status == "completed" and again.from_step is None:
             message = "The execution has completed, so that there is nothing to retry: name a step, or replay it."
             raise Conflict(message, code="nothing_failed")
-        version = old.workflow_version if again.version == "same" else old.published_version
-        plan = await self._plan(old, version)
-        if again.from_step is not None and again.from_step not in plan.nodes:
-            message = f"Version {version} of the workflow has no step `{again.from_step}`."
-            raise InvalidInput(message, code="unknown_step", problems=[Problem("unknown_step", "/from_step", message)])
-        return await self._start(tenant_id, old, again, "retry", version, plan)
+        return await self._start(tenant_id, old, again, "retry")
 
     async def replay(self, tenant_id: UUID, execution_id: UUID, again: Again) -> Started:
         """Start a run afresh with the input of another one; with `from_step`, as `retry` does, but under new keys.
@@ -77,12 +75,7 @@ class Retries:
         Raises as `retry` does.
         """
         old = await self._past(tenant_id, execution_id)
-        version = old.workflow_version if again.version == "same" else old.published_version
-        plan = await self._plan(old, version)
-        if again.from_step is not None and again.from_step not in plan.nodes:
-            message = f"Version {version} of the workflow has no step `{again.from_step}`."
-            raise InvalidInput(message, code="unknown_step", problems=[Problem("unknown_step", "/from_step", message)])
-        return await self._start(tenant_id, old, again, "replay", version, plan)
+        return await self._start(tenant_id, old, again, "replay")
 
     async def _past(self, tenant_id: UUID, execution_id: UUID) -> PastRun:
         async with self._database.worker() as connection:
@@ -93,17 +86,22 @@ class Retries:
             raise Conflict(f"The execution is still {old.status}: wait for its end, or cancel it.", code="not_ended")
         return old
 
-    async def _plan(self, old: PastRun, version: int | None) -> Plan:
+    async def _plan(self, old: PastRun, again: Again) -> tuple[int, Plan]:
+        """Return the version to run, and its plan."""
+        version = old.workflow_version if again.version == "same" else old.published_version
         if version is None:
             raise Conflict("The workflow has no published version; publish it first.", code="not_published")
         try:
-            return await self._plans.get(old.workflow_id, version)
+            plan = await self._plans.get(old.workflow_id, version)
         except UnsupportedVersion as reason:
             raise Conflict(f"The run can't be run again: {reason}.", code="version_unsupported") from reason
+        if again.from_step is not None and again.from_step not in plan.nodes:
+            message = f"Version {version} of the workflow has no step `{again.from_step}`."
+            raise InvalidInput(message, code="unknown_step", problems=[Problem("unknown_step", "/from_step", message)])
+        return version, plan
 
-    async def _start(
-        self, tenant_id: UUID, old: PastRun, again: Again, kind: str, version: int | None, plan: Plan
-    ) -> Started:
+    async def _start(self, tenant_id: UUID, old: PastRun, again: Again, kind: Literal["retry", "replay"]) -> Started:
+        version, plan = await self._plan(old, again)
         data = {**old.trigger_data, "body": again.input} if again.has_input else old.trigger_data
         request = StartRequest(
             tenant_id,
@@ -114,20 +112,28 @@ class Retries:
             start_key=again.start_key,
             started_by=again.started_by,
         )
-        async with self._database.worker() as connection, connection.transaction():
+        origin = (old.origin_id or old.id) if kind == "retry" else None
+        past = None
+        # The old run is over, so it may be read before: nothing is held while it is walked again.
+        async with self._database.worker() as connection:
             new_id = await runs.new_execution_id(connection)
-            origin = (old.origin_id or old.id) if kind == "retry" else None
-            rows: list[StepRow] = []
             if kind == "retry" or again.from_step is not None:
-                seed = origin or new_id
-                rows = await self._taken_over(connection, old, plan, request, again.from_step, new_id, seed)
-            links = {
-                "retry_of": str(old.id),
-                "origin": None if origin is None else str(origin),
-                "version": version,
-                "id": str(new_id),
-                "resumes": bool(rows),
-            }
+                steps = await runs.recorded_steps(connection, old.id)
+                past = _Past(steps, await runs.recorded_inputs(connection, old.id))
+        rows: list[StepRow] = []
+        if past is not None:
+            seed = (origin or new_id).bytes
+            # Many steps take their time, which is not the event loop's.
+            work = partial(_taken_over, old, plan, request, again.from_step, new_id, seed, past)
+            rows = await anyio.to_thread.run_sync(work)
+        links = {
+            "retry_of": str(old.id),
+            "origin": None if origin is None else str(origin),
+            "version": version,
+            "id": str(new_id),
+            "resumes": bool(rows),
+        }
+        async with self._database.worker() as connection, connection.transaction():
             (verdict,) = await queue.start(
                 connection, [row_of(request)], worker_id=None, room=0, ring=True, links=encode([links])
             )
@@ -136,29 +142,33 @@ class Retries:
                 await queue.record_steps(connection, tenant_id, new_id, rows)
         return started
 
-    async def _taken_over(
-        self,
-        connection: Fetcher,
-        old: PastRun,
-        plan: Plan,
-        request: StartRequest,
-        from_step: str | None,
-        new_id: UUID,
-        seed: UUID,
-    ) -> list[StepRow]:
-        records = await runs.recorded_steps(connection, old.id)
-        given = await runs.recorded_inputs(connection, old.id)
-        trigger = request.trigger_node or ""
-        for key, record in list(records.items()):
-            if key[0].node == trigger and record.state is StepState.COMPLETED:
-                records[key] = replace(record, output=request.trigger_data)
-        started = RunStarted(trigger, request.trigger_data, old.started or old.created)
-        roots = {"trigger": request.trigger_data, "vars": old.vars}
-        taken = take_over(plan, lambda: initial(plan, roots, seed.bytes), started, records, from_step)
-        return [
-            _copy(new_id.int, plan, step, attempt, record, given.get((step, attempt), ""))
-            for (step, attempt), record in _brought_forward(taken, new_id).items()
-        ]
+
+@dataclass(frozen=True, slots=True)
+class _Past:
+    """What is recorded of the steps of a run that is over, and the inputs of their attempts, as JSON."""
+
+    steps: Mapping[tuple[StepKey, int], StepRecord]
+    inputs: Mapping[tuple[StepKey, int], str]
+
+
+def _taken_over(
+    old: PastRun, plan: Plan, request: StartRequest, from_step: str | None, new_id: UUID, seed: bytes, past: _Past
+) -> list[StepRow]:
+    """Return the rows with which the new run begins; that of its trigger has the new input."""
+    trigger = request.trigger_node or ""
+    told = {
+        key: replace(record, output=request.trigger_data)
+        if key[0].node == trigger and record.state is StepState.COMPLETED
+        else record
+        for key, record in past.steps.items()
+    }
+    started = RunStarted(trigger, request.trigger_data, old.started or old.created)
+    roots = {"trigger": request.trigger_data, "vars": old.vars}
+    taken = take_over(plan, lambda: initial(plan, roots, seed), started, told, from_step)
+    return [
+        _copy(new_id.int, plan, step, attempt, record, past.inputs.get((step, attempt), ""))
+        for (step, attempt), record in _brought_forward(taken, new_id).items()
+    ]
 
 
 def _brought_forward(

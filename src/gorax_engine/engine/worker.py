@@ -1,6 +1,6 @@
 """A worker's lives: register, heartbeat, claim, run, sweep; when the lease is lost, drop everything and begin anew.
 
-One registration is one life (`_Life`): its journal, its executions and its lease end together. A worker that was
+One registration is one life (`Life`): its journal, its executions and its lease end together. A worker that was
 stopped or cut off for longer than its lease finds out before it acts (`Lease.valid`), at its next flush (the fence) or
 heartbeat; it then forgets what it held, changes nothing, and registers as a new worker.
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -19,18 +18,14 @@ import anyio
 from gorax_engine.core.model import SECOND
 from gorax_engine.engine.breakers import Breakers
 from gorax_engine.engine.clock import DatabaseClock
-from gorax_engine.engine.entries import Owner
-from gorax_engine.engine.execution import Execution
-from gorax_engine.engine.explain import VERSION_UNSUPPORTED
 from gorax_engine.engine.journal import Journal
-from gorax_engine.engine.plans import Plans, UnsupportedVersion
+from gorax_engine.engine.life import Life
+from gorax_engine.engine.plans import Plans
 from gorax_engine.engine.registration import RELEASE_TIMEOUT, Registration, WorkerOptions
 from gorax_engine.engine.run import Engine
-from gorax_engine.engine.strays import Holding, Strays
 from gorax_engine.errors import Unavailable
 from gorax_engine.store import events, queue, workers
 from gorax_engine.store.database import STATEMENT_TIMEOUT
-from gorax_engine.store.queue import ParkRow
 from gorax_engine.store.session import LeaseLost, open_session
 from gorax_engine.telemetry import ClaimDone, ExecutionQuarantined, ExecutionRescued, LeaseLostEvent, get_logger
 
@@ -38,12 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from uuid import UUID
 
-    from anyio.abc import TaskGroup
-
-    from gorax_engine.core.plan import Plan
     from gorax_engine.core.states import ExecutionState
     from gorax_engine.engine.entries import Tell
-    from gorax_engine.engine.lease import Lease
     from gorax_engine.engine.strays import Request
     from gorax_engine.nodes.registry import NodeRegistry
     from gorax_engine.store.queue import Claim
@@ -52,38 +43,15 @@ if TYPE_CHECKING:
     from gorax_engine.vault.secrets import Secrets
 
 CLAIM_BATCH: Final = 100
-AT_ONCE: Final = 0.05
-"""Seconds of the loop that a group of claims may take for runs that are walked at once."""
 SUSPECT_PATIENCE: Final = 10.0
 TIMEOUT_SHARE: Final = 0.6
 """The share of the lease that one statement may take."""
 CLAIM_PAUSE: Final = 0.005
 """Seconds to let places come free together under load, rather than to claim one by one."""
 SWEEP_BATCH: Final = 1_000
-UNSUPPORTED_DELAY_US: Final = 30_000_000
 RETRY_DELAY: Final = 0.5
 
 _log = get_logger(__name__)
-
-
-@dataclass(slots=True)
-class _Life:
-    """One registration and all that hangs on it."""
-
-    lease: Lease
-    engine: Engine
-    tasks: TaskGroup
-    plans: Plans
-    executions: dict[UUID, Execution] = field(default_factory=dict)
-    known: set[Holding] = field(default_factory=set)
-    strays: Strays = field(default_factory=Strays)
-    ended: anyio.Event = field(default_factory=anyio.Event)
-    held: int = 0
-    reserved: int = 0
-    saturated: bool = False
-    suspects_since: float | None = None
-    closed: bool = False
-    alone: bool = False
 
 
 class Worker:
@@ -106,7 +74,7 @@ class Worker:
         self._telemetry = telemetry
         self._on_end = on_end
         self._clock = DatabaseClock()
-        self._life: _Life | None = None
+        self._life: Life | None = None
         self._wake = anyio.Event()
         self._marks = anyio.Event()
         self._matches = anyio.Event()
@@ -137,7 +105,7 @@ class Worker:
         life = self._life
         if life is None or self._draining or life.alone or not life.lease.valid:
             return None, 0
-        room = min(most, self._free(life))
+        room = min(most, life.free)
         if room <= 0:
             return None, 0
         life.reserved += room
@@ -150,7 +118,7 @@ class Worker:
         if life is None or life.closed or life.lease.worker_id != worker_id:
             return  # that life is over; who signs it off, or rescues it, finds the rows
         life.reserved -= reserved
-        self._begin_all(life, claims)
+        life.begin_all(claims)
         life.strays.answered(request)
 
     def child_ended(self, tell: Tell) -> None:
@@ -212,7 +180,8 @@ class Worker:
                 outer.start_soon(registration.watch, lease)
                 outer.start_soon(journal.run)
                 async with anyio.create_task_group() as tasks:
-                    life = self._life = _Life(lease, engine, tasks, Plans(reads, self._registry))
+                    plans = Plans(reads, self._registry)
+                    life = self._life = Life(engine, tasks, plans, self._options.slots, self.ring, self._on_end)
                     outer.start_soon(self._sweep, life, reads)
                     outer.start_soon(self._follow_marks, life, reads)
                     outer.start_soon(self._match_events, matches, reads)
@@ -238,7 +207,7 @@ class Worker:
 
     # --- marks --------------------------------------------------------------------------------------------------------
 
-    async def _follow_marks(self, life: _Life, session: Session) -> None:
+    async def _follow_marks(self, life: Life, session: Session) -> None:
         """Learn from the queue rows what was asked of our runs, and which are no longer ours."""
         while True:
             await self._marks.wait()
@@ -277,22 +246,19 @@ class Worker:
                     await events.match_waits(session, steps)
 
     def _is_full(self) -> bool:
-        return self._life is None or self._free(self._life) <= 0
+        return self._life is None or self._life.free <= 0
 
     # --- claim and run ------------------------------------------------------------------------------------------------
 
-    def _free(self, life: _Life) -> int:
-        return self._options.slots - life.held - life.reserved
-
-    async def _claim(self, life: _Life, session: Session) -> None:
+    async def _claim(self, life: Life, session: Session) -> None:
         """Claim up to the free places, at every ring and poll, until drained."""
         while not self._draining:
             self._wake = anyio.Event()
-            wanted = min(self._free(life), CLAIM_BATCH)
+            wanted = min(life.free, CLAIM_BATCH)
             claimed = await self._claim_some(life, session, wanted) if wanted > 0 else 0
             # With all places filled there may be more: the end of a run rings. Else only a hint or the poll does.
             life.saturated = claimed == wanted or wanted <= 0
-            if claimed and self._free(life) > 0:
+            if claimed and life.free > 0:
                 # Filled in part it may have left some behind: other tenants' shares that they could not use.
                 await anyio.sleep(0 if claimed == wanted else CLAIM_PAUSE)
                 continue
@@ -301,7 +267,7 @@ class Worker:
                 if life.saturated:
                     await anyio.sleep(CLAIM_PAUSE)
 
-    async def _claim_some(self, life: _Life, session: Session, wanted: int) -> int:
+    async def _claim_some(self, life: Life, session: Session, wanted: int) -> int:
         began = time.monotonic()
         try:
             claims = await self._take(life, session, wanted)
@@ -317,19 +283,19 @@ class Worker:
             await self._run_suspect(life, session)
         return len(claims)
 
-    async def _take(self, life: _Life, session: Session, wanted: int, *, suspects: bool = False) -> list[Claim]:
+    async def _take(self, life: Life, session: Session, wanted: int, *, suspects: bool = False) -> list[Claim]:
         """Claim and begin up to `wanted` runs, for which places are kept meanwhile. Raises Unavailable, LeaseLost."""
         life.reserved += wanted
         life.strays.asking("claim")
         try:
             claims = await queue.claim(session, life.lease.worker_id, wanted, suspects=suspects)
-            self._begin_all(life, claims)
+            life.begin_all(claims)
         finally:
             life.reserved -= wanted
             life.strays.answered("claim")
         return claims
 
-    async def _run_suspect(self, life: _Life, session: Session) -> None:
+    async def _run_suspect(self, life: Life, session: Session) -> None:
         """Run one execution that has lost two workers with nothing else in this process, so that only it can fall.
 
         If the process does not get empty in time, the suspect waits for another chance or another worker.
@@ -347,7 +313,7 @@ class Worker:
         finally:
             life.alone = False
 
-    async def _until_empty(self, life: _Life) -> bool:
+    async def _until_empty(self, life: Life) -> bool:
         """Wait until nothing runs and all is recorded, at most for the drain timeout; return whether it is so."""
         with anyio.move_on_after(self._options.drain_timeout):
             while life.held or life.reserved or not life.engine.journal.idle:
@@ -357,106 +323,9 @@ class Worker:
             return True
         return False
 
-    def _begin_all(self, life: _Life, claims: Sequence[Claim]) -> None:
-        """Begin runs: at once as long as that takes no more than a moment of the loop, the others as tasks."""
-        until = time.monotonic() + AT_ONCE
-        for claim in claims:
-            self._begin(life, claim, at_once=time.monotonic() < until)
-
-    def _begin(self, life: _Life, claim: Claim, *, at_once: bool) -> None:
-        """Begin a run: with `at_once` one that needs no waiting is walked to its end here, all others get a task."""
-        life.held += 1
-        life.known.add((claim.execution_id, claim.token))
-        plan = life.plans.cached(claim.workflow_id, claim.workflow_version)
-        if plan is None or not at_once:
-            life.tasks.start_soon(self._load_and_run, life, claim)
-            return
-        execution = life.executions[claim.execution_id] = Execution(claim, plan, life.engine)
-        try:
-            has_ended = execution.run_at_once()
-        except Exception as error:  # noqa: BLE001 - a fault of the engine fails one run, not the worker
-            life.tasks.start_soon(self._give_up, life, execution, error)
-            return
-        if has_ended:
-            life.engine.journal.when_durable(execution.owner, partial(self._ended_at_once, life, execution))
-        else:
-            life.tasks.start_soon(self._run, life, execution)
-
-    def _ended_at_once(self, life: _Life, execution: Execution) -> None:
-        if execution.owner.rejected is not None and not life.closed:
-            life.tasks.start_soon(self._run, life, execution)  # it still has its failure to record
-            return
-        execution.tell()
-        self._let_go(life, execution)
-
-    async def _run(self, life: _Life, execution: Execution) -> None:
-        """Run to the end, the parking or the loss. A fault of the engine itself fails this run and no other."""
-        try:
-            await execution.run()
-        except Exception as error:  # noqa: BLE001 - a fault of the engine fails one run, not the worker
-            await self._give_up(life, execution, error)
-        else:
-            self._let_go(life, execution)
-
-    async def _give_up(self, life: _Life, execution: Execution, error: Exception) -> None:
-        _log.error("execution_crashed", execution_id=str(execution.claim.execution_id), exc_info=error)
-        await execution.give_up()
-        self._let_go(life, execution)
-
-    def _let_go(self, life: _Life, execution: Execution) -> None:
-        """The run is no longer in memory: tell who waits for its end, and free its place."""
-        claim = execution.claim
-        execution.close()
-        if life.executions.get(claim.execution_id) is execution:  # it may have been claimed again by now
-            del life.executions[claim.execution_id]
-        self._free_place(life, claim)
-        if execution.ended is not None and not execution.owner.lost:
-            self._on_end(claim.execution_id, execution.ended)
-
-    def _free_place(self, life: _Life, claim: Claim) -> None:
-        life.known.discard((claim.execution_id, claim.token))
-        life.held -= 1
-        life.ended.set()
-        if life.saturated:
-            self._wake.set()
-
-    async def _load_and_run(self, life: _Life, claim: Claim) -> None:
-        plan = await self._load_plan(life, claim)
-        if plan is None:
-            self._free_place(life, claim)
-            return
-        execution = life.executions[claim.execution_id] = Execution(claim, plan, life.engine)
-        try:
-            at_once = execution.run_at_once()
-        except Exception as error:  # noqa: BLE001 - a fault of the engine fails one run, not the worker
-            await self._give_up(life, execution, error)
-            return
-        if at_once:
-            await life.engine.journal.durable(execution.owner)
-            self._ended_at_once(life, execution)
-        else:
-            await self._run(life, execution)
-
-    async def _load_plan(self, life: _Life, claim: Claim) -> Plan | None:
-        """Get the plan, however long the database is away; park a run that this worker can't compile."""
-        while True:
-            try:
-                return await life.plans.get(claim.workflow_id, claim.workflow_version)
-            except Unavailable:
-                await anyio.sleep(RETRY_DELAY)
-            except UnsupportedVersion as reason:
-                _log.error("version_unsupported", execution_id=str(claim.execution_id), reason=str(reason))
-                owner = Owner(claim.execution_id, claim.tenant_id, claim.token, lambda: None)
-                due = self._clock.now() + UNSUPPORTED_DELAY_US
-                life.engine.journal.entry(owner).park = ParkRow(
-                    claim.execution_id, due, claim.wake_seq, VERSION_UNSUPPORTED
-                )
-                await life.engine.journal.durable(owner)
-                return None
-
     # --- sweep --------------------------------------------------------------------------------------------------------
 
-    async def _sweep(self, life: _Life, session: Session) -> None:
+    async def _sweep(self, life: Life, session: Session) -> None:
         """Act on due timers, passed deadlines and dead workers: at every poll, and when the next timer is due."""
         delay = 0.0
         while True:

@@ -145,15 +145,20 @@ class ChildEnd:
     steps: Mapping[str, Json] | None
 
 
-async def child_end(session: Fetcher, execution_id: UUID, steps: Sequence[str]) -> ChildEnd | None:
-    """Return how a run ended, None if it is gone."""
-    rows = await session.fetch(_SQL.child_outputs, execution_id, steps)
-    if not rows:
-        return None
-    row = rows[0]
-    outputs = _decode(row["steps"]) or {}
-    output = _decode(row["output"])
-    return ChildEnd(execution_id, row["status"], output, row["error_code"], row["error_message"], outputs)
+async def child_ends(session: Fetcher, execution_ids: Sequence[UUID], steps: Sequence[str]) -> dict[UUID, ChildEnd]:
+    """Return how runs ended, with the outputs of their top-level steps of these ids; what is gone is left out."""
+    rows = await session.fetch(_SQL.child_outputs, execution_ids, steps)
+    return {
+        row["id"]: ChildEnd(
+            row["id"],
+            row["status"],
+            _decode(row["output"]),
+            row["error_code"],
+            row["error_message"],
+            _decode(row["steps"]) or {},
+        )
+        for row in rows
+    }
 
 
 async def definition(session: Fetcher, workflow_id: UUID, version: int) -> Json:

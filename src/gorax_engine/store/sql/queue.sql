@@ -90,14 +90,14 @@ FROM waits WHERE execution_id = $1;
 SELECT step_id, resolution::text AS resolution FROM signals WHERE execution_id = $1;
 
 -- name: child_outputs
--- What a run that has ended gave, and how its top-level steps $2 ended, for the mapping of its parent.
-SELECT e.status, e.output_data::text AS output, e.error_code, e.error_message,
+-- What runs that have ended gave, and how their top-level steps $2 ended, for the mappings of their parent.
+SELECT e.id, e.status, e.output_data::text AS output, e.error_code, e.error_message,
        (SELECT jsonb_object_agg(s.node_id, s.output_data)::text
           FROM step_executions s
-         WHERE s.execution_id = e.id AND s.id >= gorax_uuid7_floor(gorax_uuid7_time($1))
-           AND s.id < gorax_uuid7_floor(gorax_uuid7_time($1) + interval '1 millisecond')
+         WHERE s.execution_id = e.id AND s.id >= gorax_uuid7_floor(gorax_uuid7_time(e.id))
+           AND s.id < gorax_uuid7_floor(gorax_uuid7_time(e.id) + interval '1 millisecond')
            AND s.iteration_path = '' AND s.status = 'completed' AND s.node_id = ANY ($2::text[])) AS steps
-FROM executions e WHERE e.id = $1;
+FROM executions e WHERE e.id = ANY ($1::uuid[]);
 
 -- name: definition
 -- The snapshot that an execution is pinned to.
