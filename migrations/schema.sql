@@ -208,6 +208,20 @@ GRANT SELECT (id, tenant_id, name, type, description, status, kms_key_id, metada
 GRANT SELECT ON credentials TO gorax_worker;
 GRANT UPDATE (last_used_at) ON credentials TO gorax_worker;
 
+CREATE TABLE database_users (
+    role_name name NOT NULL,
+    tenant_id uuid NOT NULL,
+    created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT database_users_pkey PRIMARY KEY (role_name),
+    CONSTRAINT database_users_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenants(id) ON DELETE CASCADE
+);
+ALTER TABLE database_users ENABLE ROW LEVEL SECURITY;
+ALTER TABLE database_users FORCE ROW LEVEL SECURITY;
+CREATE POLICY owner_access ON database_users FOR ALL TO OWNER USING true WITH CHECK true;
+CREATE POLICY tenant_isolation_database_users ON database_users FOR ALL TO gorax_app, gorax_readonly USING (tenant_id = (NULLIF(current_setting('app.current_tenant_id'::text, true), ''::text))::uuid) WITH CHECK (tenant_id = (NULLIF(current_setting('app.current_tenant_id'::text, true), ''::text))::uuid);
+GRANT SELECT ON database_users TO gorax_app;
+GRANT SELECT ON database_users TO gorax_readonly;
+
 CREATE TABLE event_deliveries (
     event_id uuid NOT NULL,
     execution_id uuid NOT NULL,
@@ -290,12 +304,14 @@ CREATE TABLE execution_queue (
     crashes smallint DEFAULT 0 NOT NULL,
     created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     paused boolean DEFAULT false NOT NULL,
+    schedule_id uuid,
     CONSTRAINT execution_queue_pkey PRIMARY KEY (execution_id)
 ) WITH (fillfactor=70, autovacuum_vacuum_scale_factor=0, autovacuum_vacuum_threshold=1000, autovacuum_vacuum_insert_scale_factor=0, autovacuum_vacuum_insert_threshold=1000, autovacuum_vacuum_cost_delay=0);
 CREATE INDEX execution_queue_deadline ON public.execution_queue USING btree (deadline_at) WHERE ((deadline_at IS NOT NULL) AND (end_requested IS NULL));
 CREATE INDEX execution_queue_due ON public.execution_queue USING btree (due_at) WHERE ((owner IS NULL) AND (ready_at IS NULL) AND (due_at IS NOT NULL) AND (NOT paused));
 CREATE INDEX execution_queue_owner ON public.execution_queue USING btree (owner, tenant_id) WHERE (owner IS NOT NULL);
 CREATE INDEX execution_queue_ready ON public.execution_queue USING btree (tenant_id, priority DESC, ready_at, execution_id) WHERE ((owner IS NULL) AND (ready_at IS NOT NULL) AND (NOT paused));
+CREATE INDEX execution_queue_schedule ON public.execution_queue USING btree (schedule_id) WHERE (schedule_id IS NOT NULL);
 CREATE INDEX execution_queue_suspects ON public.execution_queue USING btree (ready_at) WHERE ((owner IS NULL) AND (crashes >= 2));
 ALTER TABLE execution_queue ENABLE ROW LEVEL SECURITY;
 ALTER TABLE execution_queue FORCE ROW LEVEL SECURITY;
@@ -714,6 +730,32 @@ GRANT DELETE, INSERT, SELECT, UPDATE ON roles TO gorax_app;
 GRANT SELECT ON roles TO gorax_readonly;
 GRANT SELECT ON roles TO gorax_worker;
 
+CREATE TABLE schedule_occurrences (
+    schedule_id uuid NOT NULL,
+    scheduled_for timestamp with time zone NOT NULL,
+    tenant_id uuid NOT NULL,
+    status character varying(20) NOT NULL,
+    reason text,
+    execution_id uuid,
+    backfill boolean DEFAULT false NOT NULL,
+    through timestamp with time zone,
+    count integer,
+    decided_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    CONSTRAINT chk_schedule_occurrences_status CHECK (((status)::text = ANY ((ARRAY['started'::character varying, 'queued'::character varying, 'skipped'::character varying, 'missed'::character varying, 'failed'::character varying])::text[]))),
+    CONSTRAINT schedule_occurrences_pkey PRIMARY KEY (schedule_id, scheduled_for),
+    CONSTRAINT schedule_occurrences_schedule_id_fkey FOREIGN KEY (tenant_id, schedule_id) REFERENCES schedules(tenant_id, id) ON DELETE CASCADE
+);
+CREATE INDEX schedule_occurrences_age ON public.schedule_occurrences USING btree (decided_at);
+CREATE INDEX schedule_occurrences_queued ON public.schedule_occurrences USING btree (schedule_id, scheduled_for) WHERE ((status)::text = 'queued'::text);
+ALTER TABLE schedule_occurrences ENABLE ROW LEVEL SECURITY;
+ALTER TABLE schedule_occurrences FORCE ROW LEVEL SECURITY;
+CREATE POLICY owner_access ON schedule_occurrences FOR ALL TO OWNER USING true WITH CHECK true;
+CREATE POLICY tenant_isolation_schedule_occurrences ON schedule_occurrences FOR ALL TO gorax_app, gorax_readonly USING (tenant_id = (NULLIF(current_setting('app.current_tenant_id'::text, true), ''::text))::uuid) WITH CHECK (tenant_id = (NULLIF(current_setting('app.current_tenant_id'::text, true), ''::text))::uuid);
+CREATE POLICY worker_access ON schedule_occurrences FOR ALL TO gorax_worker USING true WITH CHECK true;
+GRANT SELECT ON schedule_occurrences TO gorax_app;
+GRANT SELECT ON schedule_occurrences TO gorax_readonly;
+GRANT DELETE, INSERT, SELECT, UPDATE ON schedule_occurrences TO gorax_worker;
+
 CREATE TABLE schedules (
     id uuid DEFAULT uuid_generate_v4() NOT NULL,
     tenant_id uuid NOT NULL,
@@ -728,15 +770,37 @@ CREATE TABLE schedules (
     created_by uuid NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    node_id character varying(255),
+    description text,
+    input jsonb DEFAULT '{}'::jsonb NOT NULL,
+    overlap_policy character varying(20) DEFAULT 'skip'::character varying NOT NULL,
+    misfire_policy character varying(20) DEFAULT 'last'::character varying NOT NULL,
+    misfire_limit integer DEFAULT 100 NOT NULL,
+    catchup_window interval DEFAULT '24:00:00'::interval NOT NULL,
+    jitter interval DEFAULT '00:00:00'::interval NOT NULL,
+    dst_gap character varying(10) DEFAULT 'shift'::character varying NOT NULL,
+    dst_fold character varying(10) DEFAULT 'first'::character varying NOT NULL,
+    starts_at timestamp with time zone,
+    ends_at timestamp with time zone,
+    priority integer DEFAULT 1 NOT NULL,
+    due_at timestamp with time zone,
+    revision integer DEFAULT 1 NOT NULL,
+    CONSTRAINT chk_schedules_dst CHECK ((((dst_gap)::text = ANY ((ARRAY['skip'::character varying, 'shift'::character varying])::text[])) AND ((dst_fold)::text = ANY ((ARRAY['first'::character varying, 'both'::character varying])::text[])))),
+    CONSTRAINT chk_schedules_limits CHECK ((((misfire_limit >= 1) AND (misfire_limit <= 1000)) AND (catchup_window >= '00:00:00'::interval) AND (jitter >= '00:00:00'::interval) AND ((priority >= 0) AND (priority <= 100)))),
+    CONSTRAINT chk_schedules_misfire_policy CHECK (((misfire_policy)::text = ANY ((ARRAY['none'::character varying, 'last'::character varying, 'all'::character varying])::text[]))),
+    CONSTRAINT chk_schedules_overlap_policy CHECK (((overlap_policy)::text = ANY ((ARRAY['skip'::character varying, 'queue'::character varying, 'cancel_running'::character varying, 'allow'::character varying])::text[]))),
     CONSTRAINT schedules_pkey PRIMARY KEY (id),
     CONSTRAINT schedules_tenant_id_fkey FOREIGN KEY (tenant_id) REFERENCES tenants(id) ON DELETE CASCADE,
     CONSTRAINT schedules_workflow_id_fkey FOREIGN KEY (tenant_id, workflow_id) REFERENCES workflows(tenant_id, id) ON DELETE CASCADE,
-    CONSTRAINT unique_schedule_name_per_tenant UNIQUE (tenant_id, workflow_id, name)
+    CONSTRAINT unique_schedule_name_per_tenant UNIQUE (tenant_id, workflow_id, name),
+    CONSTRAINT unique_schedule_per_tenant UNIQUE (tenant_id, id)
 );
 CREATE INDEX idx_schedules_enabled ON public.schedules USING btree (enabled);
 CREATE INDEX idx_schedules_next_run_at ON public.schedules USING btree (next_run_at) WHERE (enabled = true);
 CREATE INDEX idx_schedules_tenant_id ON public.schedules USING btree (tenant_id);
 CREATE INDEX idx_schedules_workflow_id ON public.schedules USING btree (workflow_id);
+CREATE INDEX schedules_due ON public.schedules USING btree (due_at) WHERE (enabled AND (due_at IS NOT NULL));
+CREATE UNIQUE INDEX schedules_node ON public.schedules USING btree (tenant_id, workflow_id, node_id) WHERE (node_id IS NOT NULL);
 ALTER TABLE schedules ENABLE ROW LEVEL SECURITY;
 ALTER TABLE schedules FORCE ROW LEVEL SECURITY;
 CREATE POLICY owner_access ON schedules FOR ALL TO OWNER USING true WITH CHECK true;
@@ -795,7 +859,7 @@ CREATE TABLE start_keys (
     created_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     expires_at timestamp with time zone,
     CONSTRAINT chk_start_keys_key CHECK ((length(key) <= 512)),
-    CONSTRAINT chk_start_keys_kind CHECK (((kind)::text = ANY ((ARRAY['idempotency'::character varying, 'delivery'::character varying, 'occurrence'::character varying, 'event'::character varying, 'error_workflow'::character varying, 'child'::character varying])::text[]))),
+    CONSTRAINT chk_start_keys_kind CHECK (((kind)::text = ANY ((ARRAY['idempotency'::character varying, 'delivery'::character varying, 'occurrence'::character varying, 'event'::character varying, 'error_workflow'::character varying, 'child'::character varying, 'sql'::character varying])::text[]))),
     CONSTRAINT start_keys_pkey PRIMARY KEY (tenant_id, kind, key)
 );
 CREATE INDEX start_keys_expiry ON public.start_keys USING btree (expires_at);
@@ -986,6 +1050,7 @@ CREATE TABLE webhook_events (
     request_path text,
     request_query jsonb,
     dedupe_key text,
+    source_ip inet,
     CONSTRAINT chk_webhook_events_status CHECK (((status)::text = ANY ((ARRAY['received'::character varying, 'processed'::character varying, 'filtered'::character varying, 'failed'::character varying])::text[]))),
     CONSTRAINT webhook_events_pkey PRIMARY KEY (id)
 ) PARTITION BY RANGE (id);
@@ -995,6 +1060,7 @@ CREATE INDEX idx_webhook_events_status ON ONLY public.webhook_events USING btree
 CREATE INDEX idx_webhook_events_tenant_id ON ONLY public.webhook_events USING btree (tenant_id);
 CREATE INDEX idx_webhook_events_tenant_status_created ON ONLY public.webhook_events USING btree (tenant_id, status, created_at DESC);
 CREATE INDEX idx_webhook_events_webhook_id ON ONLY public.webhook_events USING btree (webhook_id);
+CREATE INDEX webhook_events_log ON ONLY public.webhook_events USING btree (webhook_id, created_at DESC, id DESC);
 ALTER TABLE webhook_events ENABLE ROW LEVEL SECURITY;
 ALTER TABLE webhook_events FORCE ROW LEVEL SECURITY;
 CREATE POLICY owner_access ON webhook_events FOR ALL TO OWNER USING true WITH CHECK true;
@@ -1014,6 +1080,7 @@ CREATE TABLE webhook_filters (
     logic_group integer DEFAULT 0 NOT NULL,
     enabled boolean DEFAULT true NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT webhook_filters_pkey PRIMARY KEY (id),
     CONSTRAINT webhook_filters_webhook_id_fkey FOREIGN KEY (tenant_id, webhook_id) REFERENCES webhooks(tenant_id, id) ON DELETE CASCADE
 );
@@ -1046,7 +1113,23 @@ CREATE TABLE webhooks (
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
     methods text[] DEFAULT '{POST}'::text[] NOT NULL,
+    managed boolean DEFAULT true NOT NULL,
+    signature_scheme character varying(20) DEFAULT 'gorax'::character varying NOT NULL,
+    timestamp_tolerance integer DEFAULT 300 NOT NULL,
+    previous_secret text,
+    previous_secret_until timestamp with time zone,
+    secret_changed_at timestamp with time zone,
+    allowed_ips cidr[] DEFAULT '{}'::cidr[] NOT NULL,
+    max_body_bytes integer,
+    rate_limit integer,
+    dedupe_header character varying(255),
+    dedupe_path character varying(255),
+    response_mode character varying(20) DEFAULT 'accepted'::character varying NOT NULL,
+    revision integer DEFAULT 1 NOT NULL,
     CONSTRAINT chk_webhooks_auth_type CHECK (((auth_type)::text = ANY ((ARRAY['none'::character varying, 'secret'::character varying, 'basic'::character varying, 'bearer'::character varying])::text[]))),
+    CONSTRAINT chk_webhooks_limits CHECK ((((timestamp_tolerance >= 1) AND (timestamp_tolerance <= 86400)) AND (max_body_bytes > 0) AND (rate_limit > 0) AND ((priority >= 0) AND (priority <= 100)))),
+    CONSTRAINT chk_webhooks_response_mode CHECK (((response_mode)::text = ANY ((ARRAY['accepted'::character varying, 'result'::character varying])::text[]))),
+    CONSTRAINT chk_webhooks_signature_scheme CHECK (((signature_scheme)::text = ANY ((ARRAY['gorax'::character varying, 'github'::character varying, 'standard'::character varying, 'stripe'::character varying, 'slack'::character varying])::text[]))),
     CONSTRAINT unique_webhook_path UNIQUE (path),
     CONSTRAINT unique_webhook_per_tenant UNIQUE (tenant_id, id),
     CONSTRAINT webhooks_pkey PRIMARY KEY (id),
@@ -1063,7 +1146,7 @@ CREATE POLICY owner_access ON webhooks FOR ALL TO OWNER USING true WITH CHECK tr
 CREATE POLICY tenant_isolation_webhooks ON webhooks FOR ALL TO gorax_app, gorax_readonly USING (tenant_id = (NULLIF(current_setting('app.current_tenant_id'::text, true), ''::text))::uuid) WITH CHECK (tenant_id = (NULLIF(current_setting('app.current_tenant_id'::text, true), ''::text))::uuid);
 CREATE POLICY worker_access ON webhooks FOR ALL TO gorax_worker USING true WITH CHECK true;
 GRANT DELETE, INSERT, SELECT, UPDATE ON webhooks TO gorax_app;
-GRANT SELECT (id, tenant_id, workflow_id, node_id, name, description, path, auth_type, enabled, priority, last_triggered_at, trigger_count, created_at, updated_at, methods) ON webhooks TO gorax_readonly;
+GRANT SELECT (id, tenant_id, workflow_id, node_id, name, description, path, auth_type, enabled, priority, last_triggered_at, trigger_count, created_at, updated_at, methods, managed, signature_scheme, timestamp_tolerance, previous_secret_until, secret_changed_at, allowed_ips, max_body_bytes, rate_limit, dedupe_header, dedupe_path, response_mode, revision) ON webhooks TO gorax_readonly;
 GRANT SELECT, UPDATE ON webhooks TO gorax_worker;
 
 CREATE TABLE workers (
@@ -1271,18 +1354,6 @@ BEGIN
 END
 $$;
 -- may be executed by: gorax_worker
-
-CREATE FUNCTION gorax_find_webhook(p_path text) RETURNS TABLE(id uuid, tenant_id uuid, workflow_id uuid, node_id text, auth_type text, enabled boolean, methods text[], priority integer, workflow_status text, tenant_status text)
-    LANGUAGE sql STABLE SECURITY DEFINER SET search_path=pg_catalog, public, pg_temp
-AS $$
-SELECT h.id, h.tenant_id, h.workflow_id, h.node_id, h.auth_type, h.enabled, h.methods, h.priority,
-           w.status, t.status
-    FROM webhooks h
-    JOIN workflows w ON w.tenant_id = h.tenant_id AND w.id = h.workflow_id
-    JOIN tenants t ON t.id = h.tenant_id
-    WHERE h.path = p_path
-$$;
--- may be executed by: gorax_app, gorax_worker
 
 CREATE FUNCTION gorax_partition_months_ahead() RETURNS integer
     LANGUAGE plpgsql STABLE

@@ -47,9 +47,12 @@ from gorax_engine.store.doctor import examine
 from gorax_engine.store.listener import listen
 from gorax_engine.store.session import open_session
 from gorax_engine.telemetry import Telemetry, configure_logging, get_logger
+from gorax_engine.triggers.admission import Admission
 from gorax_engine.triggers.events import Events
+from gorax_engine.triggers.scheduler import Scheduler
 from gorax_engine.vault.keys import KeyProvider
 from gorax_engine.vault.local_key import open_key_provider
+from gorax_engine.vault.sealed_text import SealedTexts
 from gorax_engine.vault.secrets import Secrets
 
 if TYPE_CHECKING:
@@ -139,7 +142,7 @@ async def open_engine(
     telemetry: Telemetry,
     nodes: Sequence[TaskNode] = (),
 ) -> AsyncIterator[RunningEngine]:
-    """Run the engine's roles (worker, maintenance) and offer its verbs; drain at the end. `nodes` are further types."""
+    """Run the engine's roles (all but `api`) and offer its verbs; drain at the end. `nodes` are further types."""
     async with AsyncExitStack() as stack:
         vault = open_key_provider(settings.vault.key_file)
         database = await stack.enter_async_context(open_database(settings.database))
@@ -165,6 +168,8 @@ async def open_engine(
             background.start_soon(operations.run)
             background.start_soon(events.run, operations)
             background.start_soon(completions.run)
+            if "scheduler" in roles:
+                background.start_soon(Scheduler(database, telemetry).run)
             if "maintenance" in roles:
                 background.start_soon(lead, duties, maintenance_duties(duties, operations))
                 mails, opening = [await stack.enter_async_context(open_session(dsn, role)) for _ in range(2)]
@@ -276,6 +281,7 @@ class _Daemon:
         from gorax_engine.api.app import build_api
         from gorax_engine.api.dependencies import ApiDependencies
 
+        admission = self.settings.admission
         app = build_api(
             ApiDependencies(
                 database=engine.database,
@@ -283,9 +289,14 @@ class _Daemon:
                 ends=engine.completions,
                 events=engine.events,
                 vault=engine.vault,
+                sealed=SealedTexts(engine.vault),
+                admit=Admission(
+                    engine.database, telemetry, admission.max_queued_executions, admission.max_queue_age_seconds
+                ).check,
                 registry=engine.registry,
                 telemetry=telemetry,
                 max_body_bytes=self.settings.server.max_body_bytes,
+                trusted_proxies=self.settings.server.proxies,
                 draining=self.draining.is_set,
             )
         )

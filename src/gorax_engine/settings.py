@@ -10,7 +10,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
-from ipaddress import ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, TypeAlias, cast
 
@@ -142,6 +142,29 @@ class ServerSettings(_Section):
     host: str = "127.0.0.1"
     port: Port = 8080
     max_body_bytes: int = Field(default=1_048_576, ge=1_024, le=104_857_600)
+    trusted_proxies: Names = ()
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in entries:
+            try:
+                ip_network(entry)
+            except ValueError:
+                raise ValueError(f"`{entry}` is no IP address or network; write it like 10.0.0.0/8") from None
+        return entries
+
+    @property
+    def proxies(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """The networks whose X-Forwarded-For is believed."""
+        return tuple(ip_network(entry) for entry in self.trusted_proxies)
+
+
+class AdmissionSettings(_Section):
+    """When a tenant's new work is refused with 429; 0: never. The tenant's quotas of these names take their place."""
+
+    max_queued_executions: int = Field(default=100_000, ge=0, le=100_000_000)
+    max_queue_age_seconds: int = Field(default=0, ge=0, le=31_536_000)
 
 
 class ManagementSettings(_Section):
@@ -217,6 +240,7 @@ class Settings(_Section):
     database: DatabaseSettings = DatabaseSettings()
     server: ServerSettings = ServerSettings()
     management: ManagementSettings = ManagementSettings()
+    admission: AdmissionSettings = AdmissionSettings()
     worker: WorkerSettings = WorkerSettings()
     nodes: NodesSettings = NodesSettings()
     outbound: OutboundSettings = OutboundSettings()

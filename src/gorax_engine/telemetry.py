@@ -94,6 +94,25 @@ class WebhookHandled(Struct, frozen=True, gc=False):
     seconds: float
 
 
+class QuotaRejected(Struct, frozen=True, gc=False):
+    """A start was refused because its tenant has reached `quota`."""
+
+    quota: str
+
+
+class ScheduleFired(Struct, frozen=True, gc=False):
+    """A schedule started a run `lag_us` microseconds after it was due."""
+
+    lag_us: int
+
+
+class OccurrencesDecided(Struct, frozen=True, gc=False):
+    """Occurrences of schedules became `status` (started, queued, skipped, missed, failed)."""
+
+    status: str
+    count: int = 1
+
+
 class NotifyReceived(Struct, frozen=True, gc=False):
     """Postgres notified this process."""
 
@@ -136,6 +155,9 @@ TelemetryEvent: TypeAlias = (
     | ExecutionRescued
     | ExecutionQuarantined
     | WebhookHandled
+    | QuotaRejected
+    | ScheduleFired
+    | OccurrencesDecided
     | NotifyReceived
     | OutboundRequest
     | VaultOperation

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import secrets
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -25,6 +27,7 @@ from gorax_engine.telemetry import Telemetry
 from gorax_engine.tenancy.api_keys import new_key
 from gorax_engine.triggers.events import Events
 from gorax_engine.vault.local_key import LocalKey
+from gorax_engine.vault.sealed_text import SealedTexts
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -34,23 +37,41 @@ if TYPE_CHECKING:
 MAX_BODY = 100_000
 
 
+def uuid7() -> uuid.UUID:
+    """An id of now, as the database makes them."""
+    return uuid.UUID(int=time.time_ns() // 1_000_000 << 80 | 7 << 76 | 2 << 62 | secrets.randbits(62))
+
+
 @dataclass
 class FakeVerbs:
     """Starts nothing and remembers everything. `fails` is raised instead; `repeats` makes every start a duplicate."""
 
     requests: list[StartRequest] = field(default_factory=list)
+    recorded: list[StartRequest] = field(default_factory=list)
     cancelled: list[tuple[uuid.UUID, uuid.UUID, str, bool]] = field(default_factory=list)
     asked: list[tuple[Any, ...]] = field(default_factory=list)
     refused: dict[uuid.UUID, GoraxError] = field(default_factory=dict)
     fails: GoraxError | None = None
     repeats: bool = False
+    last: uuid.UUID | None = None
+    next: uuid.UUID | None = None
 
     async def start(self, request: StartRequest) -> Started:
         if self.fails is not None:
             raise self.fails
         self.requests.append(request)
         event = uuid.uuid4() if request.delivery else None
-        return Started(uuid.uuid4(), "pending", self.repeats, event)
+        self.last = self.next or uuid7()
+        return Started(self.last, "pending", self.repeats, event)
+
+    async def record(self, request: StartRequest) -> uuid.UUID:
+        if self.fails is not None:
+            raise self.fails
+        self.recorded.append(request)
+        return uuid.uuid4()
+
+    async def start_within(self, connection: Any, request: StartRequest, links: Any) -> Started:
+        return await self.start(request)
 
     async def cancel(self, tenant_id: uuid.UUID, execution_id: uuid.UUID, reason: str, *, force: bool = False) -> str:
         self._refuse(execution_id)
@@ -86,6 +107,17 @@ class FakeVerbs:
             raise refusal
 
 
+class FakeLimits:
+    """Lets all pass unless `fails` is set."""
+
+    def __init__(self) -> None:
+        self.fails: GoraxError | None = None
+
+    async def check(self, tenant_id: uuid.UUID) -> None:
+        if self.fails is not None:
+            raise self.fails
+
+
 class FakeEnds:
     """Says at once whether a run has ended; `on_wait` happens before."""
 
@@ -116,6 +148,7 @@ class Api:
     app: ASGIApp
     verbs: FakeVerbs
     ends: FakeEnds
+    limits: FakeLimits
     database: Database
     owner: asyncpg.Connection[Any]
 
@@ -147,7 +180,7 @@ async def api_dsn(postgres_server: EmbeddedPostgres, migrated_template: str) -> 
 
 @pytest.fixture
 async def api(api_dsn: str) -> AsyncIterator[Api]:
-    verbs, ends = FakeVerbs(), FakeEnds()
+    verbs, ends, limits = FakeVerbs(), FakeEnds(), FakeLimits()
     owner = await asyncpg.connect(api_dsn)
     try:
         async with open_database(DatabaseSettings(dsn=SecretStr(api_dsn))) as database:
@@ -156,13 +189,16 @@ async def api(api_dsn: str) -> AsyncIterator[Api]:
                 verbs=verbs,
                 ends=ends,
                 events=Events(database),
-                vault=LocalKey(bytes(32)),
+                vault=(key := LocalKey(bytes(32))),
+                sealed=SealedTexts(key),
+                admit=limits.check,
                 registry=NodeRegistry(builtin_nodes()),
                 telemetry=Telemetry(),
                 max_body_bytes=MAX_BODY,
+                trusted_proxies=(ip_network("10.9.0.0/16"),),
                 draining=lambda: False,
             )
-            yield Api(build_api(parts), verbs, ends, database, owner)
+            yield Api(build_api(parts), verbs, ends, limits, database, owner)
         for table in ("user_roles", "tenants", *LEFT_BEHIND):
             await owner.execute(f"DELETE FROM {table}")
     finally:

@@ -226,10 +226,10 @@ async def test_a_retry_names_the_run_that_it_retries(api: Api, acme: TenantHandl
     assert (await acme.client.get("/executions")).json()["data"][0]["retry_of"] == str(first)
 
 
-async def test_execute_waits_for_the_end(api: Api, acme: TenantHandle, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_execute_waits_for_the_end(api: Api, acme: TenantHandle) -> None:
     execution = await run(api, acme, status="completed")
     api.ends.ended = True
-    monkeypatch.setattr("tests.api.conftest.uuid.uuid4", lambda: execution)
+    api.verbs.next = execution
     answer = await acme.client.post(f"/workflows/{execution}/execute?wait=5", json={"input": 1})
     assert answer.status_code == 200
     schemas.One[schemas.Execution].model_validate(answer.json())

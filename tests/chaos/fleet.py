@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
+from gorax_engine.vault.local_key import new_key_text
 from tests.chaos.proxy import Proxy
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Daemon:
     proxy: Proxy
     dsn: str
     log: Path
+    key_file: Path
     process: subprocess.Popen[bytes] | None = None
     incarnation: int = 0
     stopped: bool = False
@@ -79,8 +81,9 @@ class Daemon:
             "GORAX_WORKER__DRAIN_TIMEOUT": "1s",
             "GORAX_OUTBOUND__ALLOW": "127.0.0.0/8",
             "GORAX_LOG__FORMAT": "json",
+            "GORAX_VAULT__KEY_FILE": str(self.key_file),
         }
-        command = [sys.executable, "-m", "gorax_engine.cli", "serve", "--roles", "api,worker,maintenance"]
+        command = [sys.executable, "-m", "gorax_engine.cli", "serve", "--roles", "api,worker,scheduler,maintenance"]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
@@ -130,13 +133,17 @@ async def fleet(
     size: int, dsn: str, target: Callable[[], tuple[str, int]], directory: Path
 ) -> AsyncIterator[list[Daemon]]:
     """Prepare `size` daemons (not started) whose DSN leads through a proxy each; kill them at the end."""
+    key_file = directory / "vault-key"
+    key_file.touch(mode=0o600)
+    key_file.write_text(new_key_text())
     async with AsyncExitStack() as stack:
         daemons = []
         try:
             for number in range(1, size + 1):
                 proxy = await stack.enter_async_context(Proxy(target).running())
                 through = _through(dsn, proxy.port)
-                daemons.append(Daemon(number, _free_port(), proxy, through, directory / f"daemon-{number}.log"))
+                log = directory / f"daemon-{number}.log"
+                daemons.append(Daemon(number, _free_port(), proxy, through, log, key_file))
             yield daemons
         finally:
             for daemon in daemons:

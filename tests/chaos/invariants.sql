@@ -4,7 +4,7 @@ SELECT 'lost or changed' AS fault, l.start_key, l.acknowledged
   FROM chaos.ledger l LEFT JOIN executions e ON e.id = l.acknowledged WHERE e.id IS NULL
 UNION ALL
 SELECT 'not asked for', NULL, e.id FROM executions e LEFT JOIN chaos.ledger l ON l.acknowledged = e.id
- WHERE l.start_key IS NULL AND e.parent_execution_id IS NULL
+ WHERE l.start_key IS NULL AND e.parent_execution_id IS NULL AND e.trigger_type <> 'schedule'
 UNION ALL
 SELECT 'two keys, one run', min(l.start_key), l.acknowledged FROM chaos.ledger l GROUP BY l.acknowledged HAVING count(*) > 1;
 
@@ -14,6 +14,23 @@ SELECT e.dedupe_key, count(*) FILTER (WHERE e.status = 'processed') AS processed
   FROM webhook_events e WHERE e.dedupe_key IS NOT NULL
  GROUP BY e.webhook_id, e.dedupe_key
 HAVING count(*) FILTER (WHERE e.status = 'processed') <> 1 OR count(DISTINCT e.execution_id) <> 1;
+
+-- name: every_occurrence_starts_once
+-- 2: each second from a schedule's creation to its last occurrence has one run, which names it; no run is without one.
+SELECT coalesce(o.schedule_id, x.schedule) AS schedule, coalesce(g.second, x.second) AS second, o.status, o.reason, x.runs
+  FROM (
+      SELECT s.id, t.second FROM schedules s
+       CROSS JOIN LATERAL generate_series(
+           date_trunc('second', s.created_at) + interval '1 second',
+           (SELECT max(l.scheduled_for) FROM schedule_occurrences l WHERE l.schedule_id = s.id), '1 second') AS t (second)
+  ) g
+  LEFT JOIN schedule_occurrences o ON o.schedule_id = g.id AND o.scheduled_for = g.second
+  FULL JOIN (
+      SELECT (e.trigger_data ->> 'schedule_id')::uuid AS schedule, (e.trigger_data ->> 'scheduled_for')::timestamptz AS second,
+             count(*) AS runs, (array_agg(e.id))[1] AS run
+        FROM executions e WHERE e.trigger_type = 'schedule' GROUP BY 1, 2
+  ) x ON x.schedule = g.id AND x.second = g.second
+ WHERE o.status IS DISTINCT FROM 'started' OR x.runs IS DISTINCT FROM 1 OR o.execution_id IS DISTINCT FROM x.run;
 
 -- name: delivery_has_event
 -- 1: a run that a webhook started has the delivery's row.
@@ -265,9 +282,10 @@ SELECT s.execution_id, s.node_id FROM step_executions s
 SELECT * FROM (
     SELECT (SELECT count(*) FROM chaos.ledger) AS accepted,
            (SELECT count(*) FROM executions
-             WHERE status IN ('completed', 'failed', 'cancelled') AND parent_execution_id IS NULL) AS ended,
+             WHERE status IN ('completed', 'failed', 'cancelled') AND parent_execution_id IS NULL
+               AND trigger_type <> 'schedule') AS ended,
            (SELECT count(*) FROM execution_queue q JOIN executions e ON e.id = q.execution_id
-             WHERE e.parent_execution_id IS NULL) AS live
+             WHERE e.parent_execution_id IS NULL AND e.trigger_type <> 'schedule') AS live
 ) n WHERE accepted <> ended + live;
 
 -- name: given_up_after_three_workers

@@ -24,7 +24,7 @@ from tests.chaos.checker import Breach, check, install_witness, record_workflows
 from tests.chaos.faults import Faults, Hit
 from tests.chaos.fleet import LEASE, POLL, Daemon, fleet
 from tests.chaos.sink import Sink
-from tests.chaos.workload import Clients, Start, plan
+from tests.chaos.workload import SCHEDULES, Clients, Start, plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,12 +35,13 @@ OVERLAPPING: Final = 3
 
 _ENDED = """
 SELECT count(*)::int FROM executions
- WHERE status IN ('completed', 'failed', 'cancelled') AND parent_execution_id IS NULL
+ WHERE status IN ('completed', 'failed', 'cancelled') AND parent_execution_id IS NULL AND trigger_type <> 'schedule'
 """
 _LIVE = "SELECT count(*)::int FROM execution_queue"
 GIVEN_UP_AT_MOST: Final = 0.01
 """The share of runs that a storm may drive to `worker_lost` before it says more about the engine than about itself."""
 
+_OCCURRENCES = "SELECT count(*)::int FROM schedule_occurrences"
 _RESCUES = """
 SELECT count(*) FILTER (WHERE new_crashes > old_crashes)::int AS rescued,
        count(*) FILTER (WHERE parked)::int AS parked,
@@ -178,7 +179,8 @@ class _Storm:
                 await connection.close()
                 self._began = time.monotonic()
                 self._say(f"seed {options.seed}: {options.executions} runs, {options.faults} faults")
-                await self._rage(daemons, clients, admin)
+                scheduled = await clients.schedule()
+                await self._rage(daemons, clients, scheduled, admin)
                 await self._quiet(admin)
             verdict.unexpected += clients.unexpected
             verdict.figures["answers"] = dict(clients.answers)
@@ -186,11 +188,12 @@ class _Storm:
                 verdict.crashes += daemon.crashes
             connection = await asyncpg.connect(admin)
             verdict.figures.update((await connection.fetch(_RESCUES))[0])
+            verdict.figures["occurrences"] = await connection.fetchval(_OCCURRENCES)
             verdict.breaches += await check(connection, self._starts, self._sink.calls)
             await connection.close()
         self._judge()
 
-    async def _rage(self, daemons: list[Daemon], clients: Clients, admin: str) -> None:
+    async def _rage(self, daemons: list[Daemon], clients: Clients, scheduled: list[str], admin: str) -> None:
         """Load and faults together, until both have run their course."""
         verdict = self._verdict
         faults = Faults(daemons, self._server, admin, self._rng, self._say)
@@ -207,6 +210,7 @@ class _Storm:
             verdict.figures["ended in the storm"] = await _count(admin)
             for daemon in daemons:
                 await daemon.ready()
+            await clients.unschedule(scheduled)
             await self._settle(admin)
             for daemon in daemons:
                 daemon.ended = True
@@ -273,6 +277,8 @@ class _Storm:
         if effective < options.faults:
             verdict.void.append(f"only {effective} faults hit anything, {options.faults} were asked for")
         verdict.figures["runs"] = len(self._starts)
+        if verdict.figures["occurrences"] < SCHEDULES * verdict.figures["storm seconds"] / 2:
+            verdict.void.append(f"only {verdict.figures['occurrences']} occurrences were decided on")
         if verdict.figures["ended in the storm"] < options.executions / 2:
             verdict.void.append(f"only {verdict.figures['ended in the storm']} runs ended during the storm")
 

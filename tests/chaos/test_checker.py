@@ -24,6 +24,7 @@ BREAKS: dict[str, str] = {
     "delivery_starts_once": """
         INSERT INTO webhook_events (tenant_id, webhook_id, execution_id, request_method, status, dedupe_key)
         SELECT tenant_id, gorax_uuid7(), gorax_uuid7(), 'POST', 'filtered', 'k' FROM executions""",
+    "every_occurrence_starts_once": "UPDATE executions SET trigger_type = 'schedule'",
     "delivery_has_event": "UPDATE chaos.ledger SET by_webhook = true",
     "terminal_holds_nothing": """
         INSERT INTO execution_queue (execution_id, tenant_id, workflow_id)

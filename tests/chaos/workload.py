@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 import random
 import uuid
@@ -24,6 +26,12 @@ REPEATED: Final = 0.05
 KID: Final = "kid"
 IDLE_KID: Final = "idle-kid"
 """Workflows that others start; no client does."""
+
+TICK: Final = "tick"
+"""The workflow that schedules start: no client does."""
+SCHEDULES: Final = 4
+SECRET: Final = "of the storm"
+"""What signs the deliveries to its webhook."""
 
 _FIXED: Final = {"strategy": "fixed", "max_attempts": 6, "initial_delay": "0.2s"}
 
@@ -202,7 +210,17 @@ def definitions(sink: str) -> dict[str, dict[str, Any]]:
         },
         "hook": {
             "nodes": [
-                {"id": "begin", "type": "webhook_trigger", "config": {"path": "chaos", "methods": ["POST"]}},
+                {
+                    "id": "begin",
+                    "type": "webhook_trigger",
+                    "config": {
+                        "path": "chaos",
+                        "methods": ["POST"],
+                        "auth_type": "secret",
+                        "secret": SECRET,
+                        "filters": [{"field_path": "$.n", "operator": "gte", "value": 0}],
+                    },
+                },
                 _formula("double", "trigger.body.n * 2"),
                 _http("call", sink, "slow/1000", "{{ steps.double }}"),
                 _formula("last", "steps.call.body.answer"),
@@ -360,6 +378,11 @@ def _scoped(sink: str) -> dict[str, dict[str, Any]]:
             ],
             "edges": _edges("begin>both", "both-a>in_idle", "both-b>in_kid"),
         },
+        TICK: {
+            "nodes": [_TRIGGER, _formula("last", "trigger.scheduled_for")],
+            "edges": _chain("begin", "last"),
+            "output": last,
+        },
         IDLE_KID: {
             "nodes": [
                 _TRIGGER,
@@ -490,6 +513,27 @@ class Clients:
         workflow = self.workflows[kind] = Workflow(uuid.UUID(workflow_id), kind, definition)
         return workflow
 
+    async def schedule(self) -> list[str]:
+        """Begin to start a run each second by several schedules, while nothing is wrong yet; return their ids."""
+        ids = []
+        for number in range(SCHEDULES):
+            wanted = {
+                "workflow_id": str(self.workflows[TICK].id), "name": f"tick {number}", "cron_expression": "* * * * * *",
+                "overlap_policy": "allow", "misfire_policy": "all", "misfire_limit": 1000,
+            }  # fmt: skip
+            status, answer = await self._ask("POST", "/api/v1/schedules", wanted, {})
+            if status != 201:
+                raise RuntimeError(f"a schedule was answered {status}: {answer}")
+            ids.append(answer["data"]["id"])
+        return ids
+
+    async def unschedule(self, ids: Sequence[str]) -> None:
+        """Let the schedules start nothing more."""
+        for schedule_id in ids:
+            path = f"/api/v1/schedules/{schedule_id}"
+            while (await self._ask("PATCH", path, {"enabled": False}, {}))[0] != 200:
+                await anyio.sleep(0.2)
+
     async def run(self, start: Start) -> None:
         """Start until acknowledged; now and then once more; cancel what is to be cancelled."""
         start.acknowledged = await self._start(start)
@@ -518,7 +562,10 @@ class Clients:
 
     async def _start(self, start: Start) -> uuid.UUID:
         if start.by_webhook:
-            answer = await self._insist("/webhooks/chaos", {"n": start.n}, {"webhook-id": start.key}, (200, 202))
+            body = {"n": start.n}
+            signature = hmac.new(SECRET.encode(), json.dumps(body).encode(), hashlib.sha256).hexdigest()
+            headers = {"webhook-id": start.key, "X-Webhook-Signature": signature}
+            answer = await self._insist("/webhooks/chaos", body, headers, (200, 202))
             return uuid.UUID(answer["execution_id"])
         path = f"/api/v1/workflows/{self.workflows[start.kind].id}/execute"
         answer = await self._insist(path, {"input": {"n": start.n}}, {"Idempotency-Key": start.key}, (202,))

@@ -178,6 +178,7 @@ def test_the_trigger_of_a_start() -> None:
     assert trigger_of(plan, "w", "api") == "w"
     assert trigger_of(plan, "gone", "schedule") == "s"
     assert [trigger_of(plan, None, kind) for kind in ("webhook", "schedule", "api", "event")] == ["w", "s", "t", "t"]
+    assert trigger_of(plan, None, "backfill") == "s"
     assert trigger_of(compile_plan(definition(), TYPES.specs), None, "webhook") == "t"
 
 

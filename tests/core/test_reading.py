@@ -335,11 +335,20 @@ def test_messages_say_the_mend() -> None:
     ]
 
 
-@pytest.mark.parametrize("auth_type", ["secret", "basic", "bearer", "signature"])
-def test_webhook_auth_that_is_not_there_yet_is_refused_plainly(auth_type: str) -> None:
-    raw = {"nodes": [node("t", "webhook_trigger", {"auth_type": auth_type})]}
+@pytest.mark.parametrize(
+    ("word", "stored"), [("secret", "secret"), ("signature", "secret"), ("api_key", "bearer"), ("bearer", "bearer")]
+)
+def test_other_words_are_stored_as_their_own(word: str, stored: str) -> None:
+    reading = read({"nodes": [node("t", "webhook_trigger", {"auth_type": word})]}, TYPES)
+    assert reading.problems == ()
+    assert reading.canonical["nodes"][0]["config"] == {"auth_type": stored}
+    assert read(reading.canonical, TYPES).canonical == reading.canonical
+
+
+def test_a_word_is_another_one_only_where_it_stands_for_it() -> None:
+    raw = {"nodes": [node("t", "webhook_trigger", {"auth_type": "hmac", "description": "signature"})]}
     assert found(raw) == [("invalid_config", "/nodes/0/config/auth_type")]
-    assert read(raw, TYPES).problems[0].message.startswith("Only the auth_type `none` is supported in this release")
+    assert read(raw, TYPES).canonical["nodes"][0]["config"]["description"] == "signature"
 
 
 def test_a_template_may_stand_for_any_type_but_not_for_plain_text() -> None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
+import asyncpg
 import pytest
 
 from tests.acceptance.conftest import empty_folder
 from tests.acceptance.harness import Dev, Process, environment, free_port, run_dev
-from tests.acceptance.postgres import run_postgres
+from tests.acceptance.postgres import dsn_of_dev, run_postgres
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
 
@@ -23,9 +27,14 @@ EXPECTED_TO_FAIL = "$ "
 """Before a command whose output is shown, because it fails."""
 
 
+def read_page(page: str) -> str:
+    """Return the text of a page."""
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
 def blocks(page: str) -> list[tuple[str, str]]:
     """Return (language, text) of the fenced blocks of a page."""
-    return FENCE.findall((ROOT / page).read_text(encoding="utf-8"))
+    return FENCE.findall(read_page(page))
 
 
 class Terminal:
@@ -67,12 +76,24 @@ def here(text: str, dev: Dev) -> str:
     return text.replace("127.0.0.1:8080", f"127.0.0.1:{dev.port}")
 
 
-def execute(page: str, files: list[str], dev: Dev, terminal: Terminal) -> int:
-    """Write the page's workflow files and run its commands in order; return how many there were."""
+def execute(
+    page: str,
+    files: list[str],
+    dev: Dev,
+    terminal: Terminal,
+    names_of_ours: Mapping[str, str] = MappingProxyType({}),
+    sql: Callable[[str], None] | None = None,
+) -> int:
+    """Write the page's workflow files and run its commands in order; return how many there were.
+
+    `names_of_ours` are words of the page that are called otherwise here; `sql` runs its SQL.
+    """
     count, names = 0, iter(files)
     execution_id = ""
     for language, text in blocks(page):
-        if language == "yaml" and text.startswith("name:"):
+        if language == "sql" and sql is not None:
+            sql(text)
+        elif language == "yaml" and text.startswith("name:"):
             (terminal.folder / next(names)).write_text(here(text, dev), encoding="utf-8")
         elif language == "" and text.startswith(EXPECTED_TO_FAIL):
             command, *shown = text.removeprefix(EXPECTED_TO_FAIL).splitlines()
@@ -83,9 +104,11 @@ def execute(page: str, files: list[str], dev: Dev, terminal: Terminal) -> int:
             count += 1
         elif language == "":
             for line in text.splitlines():
-                if not line.startswith(("gorax ", "curl ")):
+                if not line.startswith(("gorax ", "curl ", "openssl ")):
                     continue
                 command = here(line, dev).replace("EXECUTION_ID", execution_id).replace("TASK_ID", execution_id)
+                for word, ours in names_of_ours.items():
+                    command = re.sub(rf"\b{word}\b", ours, command)
                 out = terminal.succeed(command)
                 found = re.search(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f-]{21}", out)
                 if found and not line.startswith("gorax event "):
@@ -137,6 +160,62 @@ def test_retry_and_replay(dev: Dev, terminal: Terminal) -> None:
 
 def test_events(dev: Dev, terminal: Terminal) -> None:
     assert execute("docs/how-to/events.md", ["order.yaml", "ledger.yaml"], dev, terminal) == 10
+
+
+def test_a_github_webhook(dev: Dev, terminal: Terminal) -> None:
+    page = "docs/how-to/github-webhook.md"
+    (push,) = (text for language, text in blocks(page) if language == "json")
+    (terminal.folder / "push.json").write_text(push, encoding="utf-8")
+    assert execute(page, ["deploy.yaml"], dev, terminal) == 12
+    events = json.loads(terminal.succeed("gorax --json webhook events github"))
+    assert sorted((each["status"], each["filtered_reason"]) for each in events) == [
+        ("filtered", "duplicate"), ("processed", None), ("processed", None),
+    ]  # fmt: skip
+    first, again = (each for each in reversed(events) if each["status"] == "processed")
+    assert again["source_event_id"] == first["id"]
+
+
+def test_a_nightly_job(dev: Dev, terminal: Terminal) -> None:
+    page = "docs/how-to/nightly-job.md"
+    shown = [text for language, text in blocks(page) if language == "" and text.startswith("20")]
+    for command, moments in zip(
+        re.findall(r"^gorax schedule preview .*$", read_page(page), re.MULTILINE), shown, strict=True
+    ):
+        assert re.findall(r"\d{4}-\S+Z", terminal.succeed(command)) == moments.split()
+    assert execute(page, ["report.yaml"], dev, terminal) == 8
+    (schedule,) = json.loads(terminal.succeed("gorax --json schedule list"))
+    occurrences = json.loads(terminal.succeed(f"gorax --json schedule occurrences {schedule['id']}"))
+    assert [each["status"] for each in occurrences if each["backfill"]] == ["started"] * 3
+
+
+def test_starting_from_sql(dev: Dev, terminal: Terminal) -> None:
+    owner, admin = dsn_of_dev(dev.folder), dsn_of_dev(dev.folder, "postgres")
+    # The first block is the administrator's, the second that of the role which it makes.
+    users = iter([admin, f"postgresql://shop:secret@{owner.rpartition('@')[2]}"])
+    terminal.env["GORAX_DATABASE__DSN"] = owner
+    try:
+        subdomain = json.loads(terminal.succeed("gorax --json tenant list"))[0]["subdomain"]
+        count = execute(
+            "docs/how-to/start-from-sql.md", ["ship.yaml"], dev, terminal, {"acme": subdomain},
+            lambda script: query(next(users), script.replace("'...'", "'secret'")),
+        )  # fmt: skip
+    finally:
+        del terminal.env["GORAX_DATABASE__DSN"]
+    assert count == 4
+    assert "sql" in terminal.succeed("gorax execution list --trigger-type sql")
+
+
+def query(dsn: str, script: str) -> None:
+    """Run a script as psql would, each statement by itself."""
+
+    async def run() -> None:
+        connection = await asyncpg.connect(dsn)
+        try:
+            await connection.execute(script)
+        finally:
+            await connection.close()
+
+    asyncio.run(run())
 
 
 def test_operating_on_a_database_of_your_own() -> None:

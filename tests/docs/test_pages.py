@@ -104,7 +104,7 @@ def test_the_roles_are_all_named() -> None:
 def test_the_routes_that_the_api_page_names_exist() -> None:
     parts: Any = cast("Any", SimpleNamespace)(
         database=None, verbs=None, ends=None, events=None, registry=None, draining=lambda: False, vault=None,
-        telemetry=Telemetry(),
+        admit=None, sealed=None, telemetry=Telemetry(),
     )  # fmt: skip
     routes = [*WorkflowRoutes(parts).endpoints(), *ExecutionRoutes(parts).endpoints()]
     routes += [*RunVerbRoutes(parts).endpoints(), *EventRoutes(parts).endpoints()]

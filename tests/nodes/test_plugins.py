@@ -218,6 +218,8 @@ def test_a_sound_schema(sound: Any) -> None:
         (schema({"x-gorax": "expresion"}), "`x-gorax` at #/properties/a that is not one of bound_path"),
         (schema({"x-gorax-secret": True}), "unknown annotation `x-gorax-secret`"),
         (schema({"x-gorax-secrets": "yes"}), "not true or false"),
+        (schema({"enum": ["a"], "x-gorax-aliases": {"b": "c"}}), "other words for those of its `enum`"),
+        (schema({"enum": ["a", "b"], "x-gorax-aliases": {"b": "a"}}), "other words for those of its `enum`"),
         (schema({"x-gorax-locals": ["a b"]}), "not a list of names"),
         (schema({"patternProperties": {"x": {"x-gorax": "path"}}}), "where it has no effect"),
         (schema(True), None),

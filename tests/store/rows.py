@@ -25,7 +25,7 @@ class TenantRows:
 def values(tenant: uuid.UUID, user: uuid.UUID, role: uuid.UUID, permission: uuid.UUID) -> dict[str, dict[str, Any]]:
     """Return the values of a row of each table, in an order that satisfies the keys."""
     name = str(uuid.uuid4())
-    workflow, webhook, task, template = (uuid.uuid4() for _ in range(4))
+    workflow, webhook, schedule, task, template = (uuid.uuid4() for _ in range(5))
     mine = {"tenant_id": tenant}
     run = {"tenant_id": tenant, "execution_id": uuid.uuid4()}
     kms = dict.fromkeys(("encrypted_dek", "ciphertext", "nonce", "auth_tag"), b"x")
@@ -69,8 +69,13 @@ def values(tenant: uuid.UUID, user: uuid.UUID, role: uuid.UUID, permission: uuid
             **mine, "webhook_id": webhook, "field_path": "$.a", "operator": "exists", "value": "true"
         },
         "schedules": {
-            **mine, "workflow_id": workflow, "name": name, "cron_expression": "* * * * *", "created_by": user
+            **mine, "id": schedule, "workflow_id": workflow, "name": name, "cron_expression": "* * * * *",
+            "created_by": user,
         },
+        "schedule_occurrences": {
+            **mine, "schedule_id": schedule, "scheduled_for": EPOCH, "status": "started"
+        },
+        "database_users": {**mine, "role_name": name},
         "human_tasks": {
             **run, "id": task, "step_id": "s", "task_type": "approval", "title": "t", "completed_by": user
         },

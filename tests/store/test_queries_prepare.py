@@ -18,7 +18,7 @@ FILES = sorted(file.stem for file in (SOURCE / "store" / "sql").glob("*.sql"))
 UTILITY = re.compile(
     r"^(?:VACUUM|ANALYZE|TRUNCATE|CREATE|ALTER|DROP|SET|GRANT|DO|LOCK|CHECKPOINT|COMMENT)\b", re.IGNORECASE
 )
-WORKER_FILES = ("queue", "workers", "maintenance")
+WORKER_FILES = ("queue", "workers", "maintenance", "scheduler")
 
 
 @pytest.mark.parametrize("file", FILES)

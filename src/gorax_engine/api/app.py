@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import FastAPI
@@ -32,11 +33,15 @@ from gorax_engine.api.request_id import HEADER, request_id_of
 from gorax_engine.api.requests import ClientGone
 from gorax_engine.api.routing import Endpoint, GuardedRoute
 from gorax_engine.api.run_verbs import RunVerbRoutes
+from gorax_engine.api.schedules import ScheduleRoutes
 from gorax_engine.api.schemas import ProblemDocument
 from gorax_engine.api.tasks import TaskRoutes
 from gorax_engine.api.tenancy import TenancyRoutes
+from gorax_engine.api.webhook_events import WebhookEventRoutes
+from gorax_engine.api.webhook_filters import WebhookFilterRoutes
+from gorax_engine.api.webhooks import WebhookRoutes
 from gorax_engine.api.webhooks_ingress import PREFIX as WEBHOOKS
-from gorax_engine.api.webhooks_ingress import WebhookIngress
+from gorax_engine.api.webhooks_ingress import IngressParts, WebhookIngress
 from gorax_engine.api.workflows import WorkflowRoutes
 from gorax_engine.errors import (
     GoraxError,
@@ -46,15 +51,20 @@ from gorax_engine.errors import (
     Unauthenticated,
     Unavailable,
 )
+from gorax_engine.store import executions
 from gorax_engine.telemetry import get_logger
 from gorax_engine.tenancy.api_keys import Authenticator
+from gorax_engine.triggers.rate_limits import RateLimits
 from gorax_engine.triggers.webhooks import Webhooks
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from starlette.requests import Request
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from gorax_engine.api.dependencies import ApiDependencies
+    from gorax_engine.store.rows import Row
     from gorax_engine.tenancy.principals import Principal
 
 BASE: Final = "/api/v1"
@@ -76,10 +86,25 @@ def build_api(parts: ApiDependencies) -> ASGIApp:
         *NotificationRoutes(parts).endpoints(),
         *EventRoutes(parts).endpoints(),
         *CredentialRoutes(parts).endpoints(),
+        *WebhookRoutes(parts).endpoints(),
+        *WebhookFilterRoutes(parts).endpoints(),
+        *WebhookEventRoutes(parts).endpoints(),
+        *ScheduleRoutes(parts).endpoints(),
         *TenancyRoutes(parts, authenticator).endpoints(),
     ]
     api = build_router(endpoints, BearerGate(authenticator), parts)
-    ingress = WebhookIngress(Webhooks(parts.database), parts.verbs, parts.telemetry, parts.limits)
+    ingress = WebhookIngress(
+        IngressParts(
+            Webhooks(parts.database, parts.sealed),
+            parts.verbs,
+            parts.telemetry,
+            parts.limits,
+            RateLimits(),
+            parts.admit,
+            partial(_result_of, parts),
+            parts.trusted_proxies,
+        )
+    )
     return Front(ingress, api)
 
 
@@ -112,6 +137,14 @@ def build_router(endpoints: Sequence[Endpoint], gate: BearerGate, parts: ApiDepe
 
     app.router.routes.extend([Route(OPENAPI_PATH, openapi), Route(DOCS_PATH, docs)])
     return app
+
+
+async def _result_of(parts: ApiDependencies, tenant_id: UUID, execution_id: UUID, wait: float) -> Row | None:
+    """Return a run once it has ended, None if that takes longer than `wait` seconds."""
+    if not await parts.ends.wait(execution_id, wait):
+        return None
+    async with parts.database.tenant(tenant_id) as connection:
+        return await executions.get(connection, tenant_id, execution_id)
 
 
 class Front:

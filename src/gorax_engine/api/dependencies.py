@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 from uuid import UUID
@@ -10,6 +10,8 @@ from uuid import UUID
 from gorax_engine.core.json_edge import JsonLimits
 
 if TYPE_CHECKING:
+    from ipaddress import IPv4Network, IPv6Network
+
     from gorax_engine.core.model import Json
     from gorax_engine.engine.retrying import Again
     from gorax_engine.engine.starting import Started, StartRequest
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from gorax_engine.store.events import NewEvent, Published
     from gorax_engine.telemetry import Telemetry
     from gorax_engine.vault.keys import KeyProvider
+    from gorax_engine.vault.sealed_text import SealedTexts
 
 
 class Verbs(Protocol):
@@ -25,6 +28,12 @@ class Verbs(Protocol):
 
     async def start(self, request: StartRequest) -> Started:
         """Start a run; return after its commit."""
+
+    async def record(self, request: StartRequest) -> UUID:
+        """Write down a delivery that is refused; return the id of its event, after the commit."""
+
+    async def start_within(self, connection: Connection, request: StartRequest, links: Mapping[str, Json]) -> Started:
+        """Start a run within the caller's transaction as `gorax_worker`."""
 
     async def cancel(self, tenant_id: UUID, execution_id: UUID, reason: str, *, force: bool = False) -> str:
         """End a live run as cancelled; return its status, `running` while a `finally` runs."""
@@ -64,7 +73,11 @@ class EventRelay(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ApiDependencies:
-    """The parts that routes work with. `draining` turns true when the daemon stops accepting."""
+    """The parts that routes work with.
+
+    `admit` raises TooManyRequests when a tenant may queue no more; `draining` turns true when the daemon stops
+    accepting.
+    """
 
     database: Database
     verbs: Verbs
@@ -73,7 +86,10 @@ class ApiDependencies:
     vault: KeyProvider
     registry: NodeRegistry
     telemetry: Telemetry
+    sealed: SealedTexts
+    admit: Callable[[UUID], Awaitable[None]]
     max_body_bytes: int
+    trusted_proxies: Sequence[IPv4Network | IPv6Network]
     draining: Callable[[], bool]
 
     @property

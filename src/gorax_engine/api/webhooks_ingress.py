@@ -1,55 +1,77 @@
 """The wire of webhooks: `/webhooks/…` as bare ASGI, in front of the router, because this path is the busiest.
 
 A request is answered 202 only after its event, its run and its queue row are committed together. A second delivery of
-the same id is answered 200 with the first one's ids. What a request may be is decided in `triggers.webhooks`.
+the same id is answered 200 with the first one's ids. What a request may be is decided in `triggers.deliveries`.
 """
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
-from gorax_engine.api.problems import CONTENT_TYPE, METHOD_NOT_ALLOWED, ProblemAnswer, problem_answer, unexpected_answer
+import msgspec
+
+from gorax_engine.api.client_address import client_address
+from gorax_engine.api.problems import (
+    CONTENT_TYPE,
+    METHOD_NOT_ALLOWED,
+    ProblemAnswer,
+    problem_answer,
+    status_of,
+    unexpected_answer,
+)
 from gorax_engine.api.request_id import HEADER, request_id_of
 from gorax_engine.api.requests import ClientGone, read_body
+from gorax_engine.core.states import ExecutionState
 from gorax_engine.errors import Conflict, Forbidden, GoraxError, InvalidInput, NotFound
 from gorax_engine.telemetry import Telemetry, WebhookHandled, get_logger
-from gorax_engine.triggers.webhooks import (
-    Webhooks,
-    build_start,
-    check_proof,
-    no_webhook,
-    read_headers,
-    read_query,
+from gorax_engine.triggers.challenges import answer_get, answer_post
+from gorax_engine.triggers.deliveries import (
+    Request,
+    check_address,
+    check_rate,
+    check_sender,
+    later,
+    read_delivery,
+    refused,
 )
-from gorax_engine.triggers.webhooks import (
-    read_body as body_value,
-)
+from gorax_engine.triggers.webhook_requests import first_values
+from gorax_engine.triggers.webhooks import no_webhook
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from ipaddress import IPv4Network, IPv6Network
+    from uuid import UUID
+
     from starlette.types import Receive, Scope, Send
 
     from gorax_engine.core.json_edge import JsonLimits
     from gorax_engine.engine.starting import Started, StartRequest
-    from gorax_engine.store.webhooks import Webhook
+    from gorax_engine.triggers.rate_limits import RateLimits
+    from gorax_engine.triggers.webhooks import Gate, Webhooks
 
 PREFIX: Final = "/webhooks/"
+RESULT_WAIT: Final = 30.0
+"""Seconds that a caller in `response_mode` result waits for the end of its run."""
 
-_JSON_HEADERS: Final = (b"content-type", b"application/json")
 _CLOSE: Final = (b"connection", b"close")
 _RESULTS: Final = {
-    400: "malformed", 401: "unauthenticated", 404: "not_found", 405: "method_not_allowed", 413: "too_large",
-    429: "rate_limited", 503: "unavailable",
+    400: "malformed", 401: "unauthenticated", 403: "forbidden", 404: "not_found", 405: "method_not_allowed",
+    413: "too_large", 429: "rate_limited", 503: "unavailable",
 }  # fmt: skip
 
+_encode = msgspec.json.Encoder().encode
 _log = get_logger(__name__)
 
 
 class Starter(Protocol):
-    """The verb of the engine that the ingress needs."""
+    """The verbs of the engine that the ingress needs."""
 
     async def start(self, request: StartRequest) -> Started:
         """Start a run; return after its commit."""
+
+    async def record(self, request: StartRequest) -> UUID:
+        """Write down a delivery that is refused; return the id of its event, after the commit."""
 
 
 class MethodNotAllowed(InvalidInput):
@@ -62,28 +84,48 @@ class MethodNotAllowed(InvalidInput):
         self.allowed = allowed
 
 
+class IngressParts(NamedTuple):
+    """What the ingress works with. `admit` refuses what a full queue can't take; `result_of` waits for a run's end."""
+
+    webhooks: Webhooks
+    starter: Starter
+    telemetry: Telemetry
+    limits: JsonLimits
+    rates: RateLimits
+    admit: Callable[[UUID], Awaitable[None]]
+    result_of: Callable[[UUID, UUID, float], Awaitable[Mapping[str, Any] | None]]
+    trusted_proxies: Sequence[IPv4Network | IPv6Network]
+
+
+class Answer(NamedTuple):
+    """What is sent, and as what it is counted."""
+
+    status: int
+    body: bytes
+    result: str
+    content_type: bytes = b"application/json"
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
 class WebhookIngress:
     """An ASGI application for every path below /webhooks/."""
 
-    def __init__(self, webhooks: Webhooks, starter: Starter, telemetry: Telemetry, limits: JsonLimits) -> None:
-        self._webhooks = webhooks
-        self._starter = starter
-        self._telemetry = telemetry
-        self._limits = limits
+    def __init__(self, parts: IngressParts) -> None:
+        self._parts = parts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         began = time.monotonic()
         try:
-            started = await self._accept(scope, receive)
+            answer = await self._handle(scope, receive, began)
         except ClientGone:
             self._count("client_gone", began)
             return
         except GoraxError as error:
             request_id = request_id_of(scope)
-            answer = problem_answer(_seen_from_outside(error), request_id)
-            await self._refuse(send, answer, request_id, error.allowed if isinstance(error, MethodNotAllowed) else ())
-            self._count(_RESULTS.get(answer.status, "refused"), began)
+            problem = problem_answer(_seen_from_outside(error), request_id)
+            await self._refuse(send, problem, request_id, error.allowed if isinstance(error, MethodNotAllowed) else ())
+            self._count(_RESULTS.get(problem.status, "refused"), began)
             return
         except Exception:  # noqa: BLE001  (the outermost boundary: whatever it is, it is logged and answered)
             request_id = request_id_of(scope)
@@ -91,32 +133,104 @@ class WebhookIngress:
             await self._refuse(send, unexpected_answer(request_id), request_id, ())
             self._count("error", began)
             return
-        status, word = (200, "duplicate") if started.duplicate else (202, started.status)
-        event = f'"{started.event_id}"' if started.event_id else "null"
-        body = f'{{"execution_id":"{started.execution_id}","event_id":{event},"status":"{word}"}}'.encode()
-        headers = [_JSON_HEADERS, (b"content-length", str(len(body)).encode())]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-        self._count("duplicate" if started.duplicate else "accepted", began)
+        headers = [
+            (b"content-type", answer.content_type),
+            (b"content-length", str(len(answer.body)).encode()),
+            *answer.headers,
+        ]
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await send({"type": "http.response.body", "body": answer.body})
+        self._count(answer.result, began)
 
-    async def _accept(self, scope: Scope, receive: Receive) -> Started:
+    async def _handle(self, scope: Scope, receive: Receive, began: float) -> Answer:
+        parts = self._parts
         method: str = scope["method"]
-        address = scope["path"][len(PREFIX) :].rstrip("/")
-        webhook = await self._webhooks.find(address)
-        if method not in webhook.methods:
-            webhook = await self._webhooks.find_again(address)
-        _admit(webhook, method)
-        raw = await read_body(scope, receive, self._limits.max_bytes)
-        headers = read_headers(scope["headers"])
-        query = read_query(scope["query_string"])
-        body = body_value(headers.get("content-type"), raw, self._limits)
+        path = scope["path"][len(PREFIX) :].rstrip("/")
+        gate = await parts.webhooks.find(path)
+        if method not in gate.webhook.methods:
+            gate = await parts.webhooks.find_again(path)
+            if method == "GET" and gate.is_live and "GET" not in gate.webhook.methods:
+                challenge = answer_get(gate.proof, scope["query_string"])
+                if challenge is not None:
+                    return _plain(challenge)
+            _admit_method(gate, method)
+        address = client_address(scope, parts.trusted_proxies)
+        check_address(gate.webhook, address)
+        body = await read_body(scope, receive, min(parts.limits.max_bytes, gate.webhook.max_body_bytes or 2**31))
+        request = Request(
+            method, scope["path"], scope["query_string"], scope["headers"], body, address, time.monotonic() - began
+        )
+        self._prove(gate, request)
+        if not gate.is_live:
+            await self._write_down(gate, request, _dead(gate))
+            raise no_webhook()
+        check_rate(gate.webhook, parts.rates)
+        return await self._deliver(gate, request, path, began)
+
+    def _prove(self, gate: Gate, request: Request) -> None:
+        """Raise Unauthenticated without proof; of a webhook that isn't live, nobody without proof learns anything."""
+        if gate.is_live:
+            check_sender(gate, first_values(request.raw_headers), request.body, time.time())
+            return
+        if gate.proof.auth_type == "none":
+            raise no_webhook()
         try:
-            return await self._starter.start(build_start(webhook, method, scope["path"], headers, query, body, raw))
+            check_sender(gate, first_values(request.raw_headers), request.body, time.time())
+        except GoraxError:
+            raise no_webhook() from None
+
+    async def _deliver(self, gate: Gate, request: Request, path: str, began: float) -> Answer:
+        """Read a request that was proven, and start what it asks for."""
+        parts = self._parts
+        try:
+            start = read_delivery(gate, request, parts.limits)
+        except GoraxError as error:
+            await self._write_down(gate, request, error)
+            raise
+        assert start.delivery is not None
+        challenge = answer_post(gate.proof, start.delivery.body)
+        if challenge is not None:
+            return Answer(200, _encode({"challenge": challenge}), "challenge")
+        refusal = start.delivery.refusal
+        if refusal is not None:
+            event_id = await parts.starter.record(start)
+            answer = {"status": "filtered", "reason": refusal.reason, "event_id": str(event_id)}
+            return Answer(200, _encode(answer), "filtered")
+        await parts.admit(gate.webhook.tenant_id)
+        try:
+            started = await parts.starter.start(later(start, time.monotonic() - began))
         except (NotFound, Conflict):
             # What was remembered is gone; another workflow may have taken the address meanwhile.
-            webhook = await self._webhooks.find_again(address)
-            _admit(webhook, method)
-            return await self._starter.start(build_start(webhook, method, scope["path"], headers, query, body, raw))
+            gate = await parts.webhooks.find_again(path)
+            _admit_method(gate, request.method)
+            self._prove(gate, request)
+            try:
+                started = await parts.starter.start(read_delivery(gate, request, parts.limits))
+            except (NotFound, Conflict, Forbidden) as error:
+                if gate.proof.auth_type != "none":
+                    await self._write_down(gate, request, error)
+                raise
+        if gate.webhook.response_mode == "result":
+            return await self._result(gate, started, began)
+        return _accepted(started)
+
+    async def _result(self, gate: Gate, started: Started, began: float) -> Answer:
+        """Answer with the run's output if it ends in time."""
+        left = RESULT_WAIT - (time.monotonic() - began)
+        run = await self._parts.result_of(gate.webhook.tenant_id, started.execution_id, max(0.0, left))
+        if run is None:
+            return _accepted(started)
+        headers = ((b"x-gorax-execution-id", str(started.execution_id).encode()),)
+        result = "duplicate" if started.duplicate else "accepted"
+        if run["status"] == ExecutionState.COMPLETED.value:
+            return Answer(200, _encode(run["output_data"]), result, headers=headers)
+        # What went wrong is the tenant's affair: the caller gets the id under which it is to be found.
+        answer = {"execution_id": str(started.execution_id), "status": run["status"], "error_code": run["error_code"]}
+        return Answer(500, _encode(answer), result, headers=headers)
+
+    async def _write_down(self, gate: Gate, request: Request, error: GoraxError) -> None:
+        """Keep a request that was proven and can't be carried out, with the reason."""
+        await self._parts.starter.record(refused(gate, request, error, status_of(_seen_from_outside(error))))
 
     async def _refuse(self, send: Send, answer: ProblemAnswer, request_id: str, allowed: tuple[str, ...]) -> None:
         headers = [
@@ -134,18 +248,42 @@ class WebhookIngress:
         await send({"type": "http.response.body", "body": answer.body})
 
     def _count(self, result: str, began: float) -> None:
-        self._telemetry.emit(WebhookHandled(result, time.monotonic() - began))
+        self._parts.telemetry.emit(WebhookHandled(result, time.monotonic() - began))
 
 
-def _admit(webhook: Webhook, method: str) -> None:
-    """Raise MethodNotAllowed or Unauthenticated unless the webhook takes the request."""
-    if method not in webhook.methods:
-        raise MethodNotAllowed(webhook.methods)
-    check_proof(webhook)
+def _accepted(started: Started) -> Answer:
+    status, word = (200, "duplicate") if started.duplicate else (202, started.status)
+    event = f'"{started.event_id}"' if started.event_id else "null"
+    body = f'{{"execution_id":"{started.execution_id}","event_id":{event},"status":"{word}"}}'.encode()
+    return Answer(status, body, "duplicate" if started.duplicate else "accepted")
+
+
+def _plain(text: str) -> Answer:
+    """A challenge goes back as it came: as text that no browser takes for anything else."""
+    headers = ((b"x-content-type-options", b"nosniff"),)
+    return Answer(200, text.encode(), "challenge", b"text/plain; charset=utf-8", headers)
+
+
+def _admit_method(gate: Gate, method: str) -> None:
+    """Raise MethodNotAllowed unless the webhook takes the method; of one that isn't live nobody learns its methods."""
+    if method not in gate.webhook.methods:
+        raise MethodNotAllowed(gate.webhook.methods) if gate.is_live else no_webhook()
+
+
+def _dead(gate: Gate) -> GoraxError:
+    return Conflict(
+        {
+            "webhook_disabled": "The webhook is disabled.",
+            "workflow_archived": "The workflow is archived.",
+            "workflow_inactive": "The workflow is not active.",
+            "tenant_suspended": "The tenant is suspended.",
+        }[gate.webhook.refusal or "webhook_disabled"],
+        code=gate.webhook.refusal,
+    )
 
 
 def _seen_from_outside(error: GoraxError) -> GoraxError:
     """Return what a caller may know: a workflow that can't be started looks like a webhook that isn't there."""
-    if isinstance(error, (NotFound, Conflict, Forbidden)):
+    if isinstance(error, (NotFound, Conflict)) or error.code == "tenant_suspended":
         return no_webhook()
     return error

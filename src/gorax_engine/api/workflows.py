@@ -34,8 +34,10 @@ from gorax_engine.errors import NotFound, Problem
 from gorax_engine.store import executions, webhooks, workflows
 from gorax_engine.store.request_idempotency import LIFETIME
 from gorax_engine.tenancy.principals import Principal
+from gorax_engine.triggers.signatures import Scheme, check_secret
 from gorax_engine.workflows import drafts, publishing
 from gorax_engine.workflows.documents import SETTINGS, canonical_definition, check_definition, with_settings
+from gorax_engine.workflows.webhook_secrets import WebhookSecrets
 
 Actor = Annotated[Principal, Depends(principal_of)]
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT)]
@@ -52,7 +54,11 @@ class WorkflowRoutes:
         self._database = parts.database
         self._verbs = parts.verbs
         self._ends = parts.ends
+        self._admit = parts.admit
         self._registry = parts.registry
+        self._secrets = WebhookSecrets(
+            parts.database, parts.sealed, lambda kind, scheme, secret: check_secret(kind, Scheme(scheme), secret)
+        )
 
     def endpoints(self) -> list[Endpoint]:
         """The table of routes."""
@@ -114,6 +120,7 @@ class WorkflowRoutes:
     async def create(self, request: Request, principal: Actor, body: WorkflowIn) -> Response:
         """Store a draft."""
         definition = canonical_definition(body.definition, body.settings, self._registry)
+        definition = await self._secrets.sealed(principal.tenant_id, definition)
 
         async def do(connection: Any) -> Reply:
             row = await drafts.create(
@@ -127,9 +134,10 @@ class WorkflowRoutes:
     async def validate(self, principal: Actor, body: DefinitionIn) -> Response:
         """Say all that is wrong with a definition; pointers lead into it."""
         checked = check_definition(body.definition, self._registry)
+        errors = checked.errors or self._secrets.problems(checked.canonical)
         data = {
-            "valid": not checked.errors,
-            "errors": [_problem(problem) for problem in checked.errors],
+            "valid": not errors,
+            "errors": [_problem(problem) for problem in errors],
             "warnings": [_problem(problem) for problem in checked.warnings],
         }
         return respond(one(data))
@@ -143,6 +151,7 @@ class WorkflowRoutes:
     async def replace(self, request: Request, principal: Actor, workflow_id: UUID, body: WorkflowIn) -> Response:
         """Replace name, description and draft; what is published stays as it is."""
         definition = canonical_definition(body.definition, body.settings, self._registry)
+        definition = await self._secrets.sealed(principal.tenant_id, definition, workflow_id)
         changes = {"name": body.name, "description": body.description, "definition": definition}
 
         async def do(connection: Any) -> Reply:
@@ -157,7 +166,8 @@ class WorkflowRoutes:
         given = body.model_fields_set
         changes: dict[str, Any] = {field: getattr(body, field) for field in ("name", "description") if field in given}
         if "definition" in given:
-            changes["definition"] = canonical_definition(body.definition, body.settings, self._registry)
+            definition = canonical_definition(body.definition, body.settings, self._registry)
+            changes["definition"] = await self._secrets.sealed(principal.tenant_id, definition, workflow_id)
 
         async def do(connection: Any) -> Reply:
             row = await self._lock(connection, request, principal, workflow_id)
@@ -203,6 +213,7 @@ class WorkflowRoutes:
         if key is not None:
             content = f"{workflow_id}\0{json_edge.encode(value)}"
             start_key = StartKey("idempotency", key, hashlib.sha256(content.encode()).digest(), LIFETIME)
+        await self._admit(principal.tenant_id)
         started = await self._verbs.start(
             StartRequest(
                 tenant_id=principal.tenant_id,
@@ -240,11 +251,14 @@ class WorkflowRoutes:
 
     async def restore(self, request: Request, principal: Actor, workflow_id: UUID, version: int) -> Response:
         """Make a published version the draft again; what is published stays as it is until that is published."""
+        async with self._database.tenant(principal.tenant_id) as connection:
+            await drafts.find(connection, principal.tenant_id, workflow_id)
+            row = await _find_version(connection, principal.tenant_id, workflow_id, version)
+        definition = canonical_definition(row["definition"], None, self._registry)
+        definition = await self._secrets.sealed(principal.tenant_id, definition, workflow_id)
 
         async def do(connection: Any) -> Reply:
             current = await self._lock(connection, request, principal, workflow_id)
-            row = await _find_version(connection, principal.tenant_id, workflow_id, version)
-            definition = canonical_definition(row["definition"], None, self._registry)
             changed = await drafts.change(connection, principal.tenant_id, current, {"definition": definition})
             return await self._shown(connection, principal.tenant_id, changed)
 

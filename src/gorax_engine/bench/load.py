@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
 import json
 import os
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -14,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import anyio
 
@@ -49,7 +53,7 @@ def rss_mb(pid: int) -> float:
 
 
 @asynccontextmanager
-async def daemon(dsn: str, *, roles: str) -> AsyncIterator[Served]:
+async def daemon(dsn: str, *, roles: str, key_file: str | None = None) -> AsyncIterator[Served]:
     """Run `gorax serve` with these roles for the block's time."""
     port, management = _free_port(), _free_port()
     environment = {
@@ -58,6 +62,7 @@ async def daemon(dsn: str, *, roles: str) -> AsyncIterator[Served]:
         "GORAX_SERVER__PORT": str(port),
         "GORAX_MANAGEMENT__PORT": str(management),
         "GORAX_LOG__LEVEL": "warning",
+        **({} if key_file is None else {"GORAX_VAULT__KEY_FILE": key_file}),
     }
     command = [sys.executable, "-m", "gorax_engine.cli", "serve", "--roles", roles]
     async with await anyio.open_process(command, env=environment, stdout=None, stderr=None) as process:
@@ -71,6 +76,15 @@ async def daemon(dsn: str, *, roles: str) -> AsyncIterator[Served]:
                 await process.wait()
             if process.returncode is None:
                 process.kill()
+
+
+@asynccontextmanager
+async def key_file(text: str) -> AsyncIterator[str]:
+    """Keep the vault's key in a file for the block's time."""
+    with tempfile.NamedTemporaryFile("w", encoding="ascii") as file:  # made with mode 0600
+        file.write(text)
+        file.flush()
+        yield file.name
 
 
 async def _until_started(management: int) -> None:
@@ -91,30 +105,39 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-async def deliver(url: str, count: int, clients: int) -> tuple[float, list[float]]:
+async def deliver(url: str, count: int, clients: int, secret: str) -> tuple[float, list[float]]:
     """POST `count` webhooks over `clients` keep-alive connections; return the seconds and each latency in ms.
+
+    Each is signed as GitHub does, and has an id of its own.
 
     Raises RuntimeError at the first answer that is not 202.
     """
     parts = urlsplit(url)
     body = json.dumps(BODY).encode()
-    head = f"POST {parts.path} HTTP/1.1\r\nhost: {parts.netloc}\r\ncontent-type: application/json\r\n"
-    request = f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
+    signature = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+    head = (
+        f"POST {parts.path} HTTP/1.1\r\nhost: {parts.netloc}\r\ncontent-type: application/json\r\n"
+        f"x-github-event: push\r\nx-hub-signature-256: sha256={signature}\r\ncontent-length: {len(body)}\r\n"
+        "x-github-delivery: "
+    ).encode()
+    tail = b"\r\n\r\n" + body
     left = iter(range(count))
     latencies: list[float] = []
     async with anyio.create_task_group() as tasks:
         began = time.perf_counter()
         for _ in range(clients):
-            tasks.start_soon(_client, parts.hostname or "", parts.port or 80, request, left, latencies)
+            tasks.start_soon(_client, parts.hostname or "", parts.port or 80, (head, tail), left, latencies)
     return time.perf_counter() - began, latencies
 
 
-async def _client(host: str, port: int, request: bytes, left: Iterator[int], latencies: list[float]) -> None:
+async def _client(
+    host: str, port: int, request: tuple[bytes, bytes], left: Iterator[int], latencies: list[float]
+) -> None:
     # The client must be cheap, for it shares the processors with what it measures: no HTTP library.
     reader, writer = await asyncio.open_connection(host, port)
     for _ in left:
         began = time.perf_counter()
-        writer.write(request)
+        writer.write(str(uuid4()).encode().join(request))
         head = await reader.readuntil(b"\r\n\r\n")
         length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
         answer = await reader.readexactly(length)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -17,11 +18,14 @@ from gorax_engine.bench.processes import BenchFailed, child, run_together
 from gorax_engine.core.json_edge import encode
 from gorax_engine.core.model import Json
 from gorax_engine.store import bench
+from gorax_engine.vault.local_key import LocalKey, new_key_text
+from gorax_engine.vault.sealed_text import SealedTexts
 
 PARKED: Final = 100_000
 IN_FLIGHT: Final = 1_000
 IDLE_SECONDS: Final = 15.0
 BACKLOG: Final = 1_000_000
+IDLE_SCHEDULES: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +71,16 @@ async def fanout(dsn: str, options: Options) -> Result:
 
 
 async def webhook(dsn: str, options: Options) -> Result:
-    """`webhook`: deliveries from keep-alive clients to one process that only accepts."""
-    path = f"bench-{uuid4().hex}"
-    await bench.seed(dsn, encode(workload.webhook()), path)
-    async with load.daemon(dsn, roles="api") as served:
+    """`webhook`: signed deliveries, each with its id, through three filters, to one process that only accepts."""
+    path, secret, key = f"bench-{uuid4().hex}", uuid4().hex, new_key_text()
+    seeded = await bench.seed(dsn, encode(workload.webhook()))
+    sealed = await SealedTexts(LocalKey(base64.b64decode(key))).seal(seeded.tenant_id, secret)
+    await bench.add_webhook(dsn, seeded, path, sealed)
+    async with load.key_file(key) as key_file, load.daemon(dsn, roles="api", key_file=key_file) as served:
         url = f"{served.url}/webhooks/{path}"
-        await load.deliver(url, 200, 32)
+        await load.deliver(url, 200, 32, secret)
         before = await bench.commits(dsn)
-        seconds, latencies = await load.deliver(url, options.executions, 64)
+        seconds, latencies = await load.deliver(url, options.executions, 64, secret)
         commits = await bench.commits(dsn) - before
     return {
         "seconds": seconds,
@@ -229,6 +235,38 @@ async def wake(dsn: str, options: Options) -> Result:
     }
 
 
+async def schedule(dsn: str, options: Options) -> Result:
+    """`schedule`: schedules that are all due in one second, by two schedulers; and one that is idle with 100,000."""
+    await bench.forget_schedules(dsn)
+    seeded = await bench.seed(dsn, encode(workload.pure(1)))
+    async with load.daemon(dsn, roles="scheduler"), load.daemon(dsn, roles="scheduler"):
+        # The schedules are minutely.
+        moment = (datetime.now(UTC) + timedelta(seconds=68)).replace(second=0, microsecond=0)
+        await bench.add_schedules(dsn, seeded, moment, options.executions)
+        runs, occurrences, seconds = 0, 0, 0.0
+        with anyio.fail_after(120):
+            while occurrences < options.executions:
+                await anyio.sleep(0.5)
+                runs, occurrences, seconds = await bench.scheduled(dsn, seeded.workflow_id, moment)
+    await bench.forget_schedules(dsn)
+    await bench.add_schedules(dsn, seeded, moment + timedelta(days=300), IDLE_SCHEDULES)
+    async with load.daemon(dsn, roles="scheduler") as served:
+        await anyio.sleep(3)
+        cpu = served.cpu_seconds()
+        await anyio.sleep(IDLE_SECONDS)
+        idle_cpu = (served.cpu_seconds() - cpu) / IDLE_SECONDS * 100
+    await bench.forget_schedules(dsn)
+    return {
+        "executions": runs,
+        "doubled": runs - occurrences,
+        "seconds": seconds,
+        "executions_per_s": runs / seconds,
+        "idle_schedules": IDLE_SCHEDULES,
+        "idle_cpu_percent_of_a_core": idle_cpu,
+        "processes": 2,
+    }
+
+
 async def _forget_runs(dsn: str) -> None:
     await bench.fill_queue(dsn, bench.Seeded(UUID(int=0), UUID(int=0)), 0)
 
@@ -315,5 +353,6 @@ MODES: Final[Mapping[str, tuple[Mode, int, int]]] = {
     "loop_http": (loop_http, 3, 10_000),
     "sub_workflow": (sub_workflow, 500, 1),
     "wake": (wake, 1_000, 1),
+    "schedule": (schedule, 10_000, 0),
 }
 """Each mode with its default number of executions and steps."""

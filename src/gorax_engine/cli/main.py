@@ -32,9 +32,11 @@ COMMANDS: Final = {
     "workflow": Entry("gorax_engine.cli.workflow", "List, apply, validate, test, export and archive workflows."),
     "execution": Entry("gorax_engine.cli.execution", "List, show, watch, explain, cancel, pause and retry executions."),
     "task": Entry("gorax_engine.cli.task", "List, show, decide and hand on human tasks."),
+    "schedule": Entry("gorax_engine.cli.schedule", "Start workflows by cron, preview and backfill."),
     "notification": Entry("gorax_engine.cli.notification", "List and read the own notifications."),
     "node": Entry("gorax_engine.cli.node", "List and describe node types, with those of plug-ins."),
     "event": Entry("gorax_engine.cli.event", "Publish events."),
+    "webhook": Entry("gorax_engine.cli.webhook", "Look after webhooks, their filters and their deliveries."),
     "credential": Entry("gorax_engine.cli.credential", "Store secrets for workflows, and see who used them."),
     "tenant": Entry("gorax_engine.cli.tenant", "Create and list tenants (needs the owner's DSN)."),
 }

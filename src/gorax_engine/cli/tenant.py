@@ -62,11 +62,35 @@ def show(session: Session, tenant: str) -> None:
     """Show one tenant, by id or subdomain."""
     row = anyio.run(_find, _owner(session), tenant)
     if row is None:
-        raise NotFound(f"There is no tenant {tenant!r}.", code="tenant_not_found")
+        raise _no_tenant(tenant)
     if session.as_json:
         print_json(_plain(row))
     else:
         print_object(_plain(row))
+
+
+@command.command("map-user")
+@click.argument("tenant")
+@click.argument("role")
+@pass_session
+def map_user(session: Session, tenant: str, role: str) -> None:
+    """Let the database user ROLE start workflows of TENANT with gorax_start_workflow(), and of no other tenant."""
+    _say(session, anyio.run(_map, _owner(session), tenant, role))
+
+
+@command.command("unmap-user")
+@click.argument("role")
+@pass_session
+def unmap_user(session: Session, role: str) -> None:
+    """Let the database user ROLE start nothing any more."""
+    _say(session, anyio.run(_unmap, _owner(session), role))
+
+
+def _say(session: Session, facts: Row) -> None:
+    if session.as_json:
+        print_json(facts)
+    else:
+        print_object(facts)
 
 
 def _owner(session: Session) -> str:
@@ -91,4 +115,25 @@ async def _list(dsn: str) -> Sequence[Row]:
 
 async def _find(dsn: str, tenant: str) -> Row | None:
     async with operator_connection(dsn) as connection:
-        return await operator.find_tenant(connection, tenant)
+        row = await operator.find_tenant(connection, tenant)
+        return None if row is None else {**row, "database_users": await operator.database_users(connection, row["id"])}
+
+
+async def _map(dsn: str, tenant: str, role: str) -> Row:
+    async with operator_connection(dsn) as connection:
+        row = await operator.find_tenant(connection, tenant)
+        if row is None:
+            raise _no_tenant(tenant)
+        before = await operator.map_database_user(connection, role, row["id"])
+    return {"role": role, "tenant_id": str(row["id"]), "before": None if before is None else str(before)}
+
+
+async def _unmap(dsn: str, role: str) -> Row:
+    async with operator_connection(dsn) as connection:
+        if not await operator.unmap_database_user(connection, role):
+            raise NotFound(f"The database user {role} is mapped to no tenant.", code="database_user_not_found")
+    return {"role": role, "tenant_id": None}
+
+
+def _no_tenant(tenant: str) -> NotFound:
+    return NotFound(f"There is no tenant {tenant!r}.", code="tenant_not_found")

@@ -1,4 +1,4 @@
-"""Reading lengths of time: seconds as a number, "1h30m" as in Go, or ISO 8601 "PT1H30M"."""
+"""Lengths of time as text: read from seconds as a number, "1h30m" as in Go, or ISO 8601 "PT1H30M"; written as in Go."""
 
 import math
 import re
@@ -51,6 +51,16 @@ def parse_duration(value: Json) -> Micros:
     if micros > LONGEST:
         raise ValueError("A duration can't be longer than 100 years.")
     return micros
+
+
+def format_duration(micros: Micros) -> str:
+    """Write a length of time as `24h`, `1h30m` or `0s`; `parse_duration` reads it back unchanged."""
+    parts = []
+    for unit in ("h", "m", "s", "ms", "us"):
+        count, micros = divmod(micros, _UNITS[unit])
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts) or "0s"
 
 
 def _parse_text(text: str) -> Micros:

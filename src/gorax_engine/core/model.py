@@ -95,6 +95,7 @@ class NodeSpec:
     templated), `credential` (the name of a credential; the node gets the credential itself, an object with `type` and
     its fields). Strings without it are templates. Any subschema may carry `"x-gorax-secrets": true`: `credentials.*`
     may be used there; and `"x-gorax-locals": ["item"]`: names that the node itself gives to the expressions there.
+    `x-gorax-aliases` beside an `enum` has other words for its own: `{"word": "its word"}`; these are what is stored.
     `x-gorax-message` replaces the sentence of a fault of that subschema; the formats `gorax-duration` and
     `gorax-instant` are known.
 

@@ -275,7 +275,11 @@ def trigger_of(plan: Plan, named: str | None, trigger_type: str) -> str:
         return named
     if len(plan.triggers) == 1:
         return plan.triggers[0]
-    fitting = {"webhook": "webhook_trigger", "schedule": "schedule_trigger", "event": "event_trigger"}.get(
-        trigger_type, "manual_trigger"
-    )
+    fitting = {
+        "webhook": "webhook_trigger",
+        "webhook_replay": "webhook_trigger",
+        "schedule": "schedule_trigger",
+        "backfill": "schedule_trigger",
+        "event": "event_trigger",
+    }.get(trigger_type, "manual_trigger")
     return next((node for node in plan.triggers if plan.nodes[node].type == fitting), plan.triggers[0])

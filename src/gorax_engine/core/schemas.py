@@ -61,6 +61,13 @@ class Place:
                 return annotation
         return None
 
+    def canonical_word(self, word: str) -> str:
+        """Return what a word that is accepted here stands for (`x-gorax-aliases`), else the word itself."""
+        for schema in self.schemas:
+            if word in schema.get("x-gorax-aliases", ()):
+                return str(schema["x-gorax-aliases"][word])
+        return word
+
     def member(self, key: str) -> "Place":
         """Return the place of the member `key` of the object that stands here."""
         return Place(tuple(_members(self.schemas, key)), self.document, self.locals, self.secrets)

@@ -11,11 +11,12 @@ from gorax_engine.core.states import ExecutionState
 from gorax_engine.engine.cancelling import last_records
 from gorax_engine.engine.plans import UnsupportedVersion
 from gorax_engine.engine.retrying import Again, Retries
-from gorax_engine.engine.starting import Started, StartRequest, Starts
+from gorax_engine.engine.starting import Started, StartRequest, Starts, row_of
 from gorax_engine.errors import Conflict, NotFound
 from gorax_engine.store import queue, runs
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from uuid import UUID
 
     from gorax_engine.core.plan import Plan
@@ -44,6 +45,19 @@ class Operations:
     async def start(self, request: StartRequest) -> Started:
         """Start a run; see `Starts.start`."""
         return await self._starts.start(request)
+
+    async def record(self, request: StartRequest) -> UUID:
+        """Write down a delivery that is refused; see `Starts.record`."""
+        return await self._starts.record(request)
+
+    async def start_within(self, connection: Fetcher, request: StartRequest, links: Mapping[str, Json]) -> Started:
+        """Start a run that follows from something else, within the caller's transaction as `gorax_worker`.
+
+        `links` are those of gorax_start_executions. Raises as `Starts.start` does.
+        """
+        rows = [row_of(request)]
+        (verdict,) = await queue.start(connection, rows, worker_id=None, room=0, ring=True, links=encode([dict(links)]))
+        return self._starts.answer(request, verdict)
 
     async def retry(self, tenant_id: UUID, execution_id: UUID, again: Again) -> Started:
         """Start a run that goes on from where another one failed; see `Retries.retry`."""

@@ -54,8 +54,20 @@ class StartKey:
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a delivery starts nothing: `filtered` or `failed`, with the reason and the HTTP status of its answer."""
+
+    status: str
+    reason: str
+    response: int
+
+
+@dataclass(frozen=True, slots=True)
 class WebhookDelivery:
-    """A delivery that starts a run; it becomes a row of `webhook_events` in the same transaction."""
+    """A delivery that starts a run, unless it is refused; it becomes a row of `webhook_events` in the same transaction.
+
+    `elapsed` is how long it has taken so far, in seconds; `address` the IP address that it came from.
+    """
 
     webhook_id: UUID
     method: str
@@ -64,6 +76,9 @@ class WebhookDelivery:
     headers: dict[str, Json]
     body: Json
     raw_body: bytes
+    address: str | None = None
+    elapsed: float = 0.0
+    refusal: Refusal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +168,19 @@ class Starts:
         (tenant_suspended), IdempotencyMismatch, MalformedInput (data that can't be stored), and Unavailable, after
         which it is not known whether the run was started: the same key tells.
         """
+        verdict = await self._written(request)
+        return self.answer(request, verdict)
+
+    async def record(self, request: StartRequest) -> UUID:
+        """Write down a delivery that is refused; return the id of its event, after the commit.
+
+        Raises MalformedInput and Unavailable.
+        """
+        verdict = await self._written(request)
+        assert verdict.event_id is not None
+        return verdict.event_id
+
+    async def _written(self, request: StartRequest) -> StartVerdict:
         row = row_of(request)
         pending = self._groups[-1].add(request, row) if self._groups else None
         if pending is None:
@@ -165,7 +193,7 @@ class Starts:
         if pending.failure is not None:
             raise pending.failure
         assert pending.verdict is not None
-        return self.answer(request, pending.verdict)
+        return pending.verdict
 
     def answer(self, request: StartRequest, verdict: StartVerdict) -> Started:
         """Return what a verdict means to who asked for the start, or raise it."""
@@ -269,7 +297,7 @@ class Starts:
 
 
 _NO_KEY: Final = ("", "", "", "")
-_NO_DELIVERY: Final = ("", "", "", "", "", "", "")
+_NO_DELIVERY: Final = ("", "", "", "", "", "", "", "", "", "")
 
 
 def row_of(request: StartRequest) -> StartRow:
@@ -296,7 +324,8 @@ def _key_columns(key: StartKey) -> tuple[str, str, str, str]:
     return key.kind, encode(key.key), body_hash, str(round(key.ttl.total_seconds()))
 
 
-def _delivery_columns(delivery: WebhookDelivery) -> tuple[str, str, str, str, str, str, str]:
+def _delivery_columns(delivery: WebhookDelivery) -> tuple[str, str, str, str, str, str, str, str, str, str]:
+    refusal = delivery.refusal
     return (
         str(delivery.webhook_id),
         delivery.method,
@@ -305,6 +334,11 @@ def _delivery_columns(delivery: WebhookDelivery) -> tuple[str, str, str, str, st
         encode(delivery.headers),
         encode(delivery.body),
         "\\x" + delivery.raw_body.hex(),
+        delivery.address or "",
+        str(round(delivery.elapsed * 1000)),
+        ""
+        if refusal is None
+        else encode({"status": refusal.status, "reason": refusal.reason, "response": refusal.response}),
     )
 
 

@@ -123,6 +123,12 @@ def _annotation_faults(schema: Mapping[str, Json], at: str, *, annotations_count
                     isinstance(name, str) and _IDENTIFIER.fullmatch(name) is not None for name in value
                 )
                 wanted = "a list of names"
+            case "x-gorax-aliases":
+                words = schema.get("enum", ())
+                sound = isinstance(value, dict) and all(
+                    word in words and alias not in words for alias, word in value.items()
+                )
+                wanted = "an object of other words for those of its `enum`"
             case "x-gorax-message":
                 sound, wanted = isinstance(value, str) and bool(value), "a sentence"
             case _ if key.startswith("x-gorax"):

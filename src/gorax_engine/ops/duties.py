@@ -13,7 +13,7 @@ from gorax_engine.engine.starting import StartKey, StartRequest
 from gorax_engine.errors import Conflict, Forbidden, IdempotencyMismatch, InvalidInput, NotFound
 from gorax_engine.ops.leader import Duty
 from gorax_engine.people.deadlines import watch
-from gorax_engine.store import events, human_tasks, maintenance
+from gorax_engine.store import events, human_tasks, maintenance, scheduler
 from gorax_engine.telemetry import get_logger
 from gorax_engine.triggers.events import work_off
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 BATCH: Final = 1_000
 OUTBOX_BATCH: Final = 100
 ERROR_WORKFLOW_KEY_TTL: Final = timedelta(days=7)
+OCCURRENCES_KEPT: Final = timedelta(days=90)
 
 _log = get_logger(__name__)
 
@@ -37,7 +38,9 @@ def maintenance_duties(session: Session, operations: Operations) -> Sequence[Dut
         Duty("task_deadlines", 1.0, lambda: _watch_tasks(session)),
         Duty("partitions", 3600.0, lambda: maintenance.ensure_partitions(session)),
         Duty("start_keys", 60.0, lambda: _in_batches(lambda: maintenance.expire_start_keys(session, BATCH))),
+        Duty("occurrences", 60.0, lambda: _in_batches(lambda: scheduler.expire(session, BATCH, OCCURRENCES_KEPT))),
         Duty("answers", 60.0, lambda: _in_batches(lambda: maintenance.expire_answers(session, BATCH))),
+        Duty("webhook_events", 600.0, lambda: _in_batches(lambda: maintenance.expire_webhook_events(session, BATCH))),
     )
 
 

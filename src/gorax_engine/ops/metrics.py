@@ -24,7 +24,10 @@ from gorax_engine.telemetry import (
     FlushDone,
     LeaseLostEvent,
     NotifyReceived,
+    OccurrencesDecided,
     OutboundRequest,
+    QuotaRejected,
+    ScheduleFired,
     StepFinished,
     StepRetried,
     TaskMailHandled,
@@ -42,6 +45,7 @@ _MICROS: Final = 1e-6
 _RUNS: Final = (0.005, 0.02, 0.1, 0.5, 1, 5, 30, 120, 600, 3600, 86_400)
 _STEPS: Final = (0.001, 0.005, 0.02, 0.1, 0.5, 1, 5, 30, 120)
 _COMMITS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5)
+_LAGS: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600, 3600, 86_400)
 _SIZES: Final = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000)
 
 
@@ -70,6 +74,13 @@ class Metrics:
         self._webhooks = Counter("gorax_webhook_requests", "Webhook requests", ["result"], registry=keep)
         self._accept = Histogram(
             "gorax_webhook_accept_seconds", "Request to committed start", buckets=_COMMITS, registry=keep
+        )
+        self._quotas = Counter(
+            "gorax_quota_rejections", "Starts that a tenant's limit has refused", ["quota"], registry=keep
+        )
+        self._lag = Histogram("gorax_schedule_lag_seconds", "Due to started run", buckets=_LAGS, registry=keep)
+        self._occurrences = Counter(
+            "gorax_schedule_occurrences", "What became of schedules' occurrences", ["status"], registry=keep
         )
         self._notified = Counter("gorax_notify_received", "Notifications from Postgres", registry=keep)
         self._outbound = Counter("gorax_outbound_requests", "Calls of nodes to the outside", ["class"], registry=keep)
@@ -125,6 +136,12 @@ class Metrics:
                 self._webhooks.labels(result).inc()
                 if result == "accepted":
                     self._accept.observe(seconds)
+            case QuotaRejected(quota):
+                self._quotas.labels(quota).inc()
+            case ScheduleFired(lag):
+                self._lag.observe(lag * _MICROS)
+            case OccurrencesDecided(status, count):
+                self._occurrences.labels(status).inc(count)
             case StepRetried(node_type):
                 self._retries.labels(node_type).inc()
             case LeaseLostEvent(count):

@@ -40,8 +40,8 @@ class Seeded:
     workflow_id: UUID
 
 
-async def seed(dsn: str, definition: str, webhook_path: str | None = None, tenant: UUID | None = None) -> Seeded:
-    """Make a published workflow of `definition` (JSON text), with a webhook if a path is given.
+async def seed(dsn: str, definition: str, tenant: UUID | None = None) -> Seeded:
+    """Make a published workflow of `definition` (JSON text).
 
     It gets a tenant of its own, unless it is to be one of `tenant`'s.
     """
@@ -54,9 +54,35 @@ async def seed(dsn: str, definition: str, webhook_path: str | None = None, tenan
             tenant_id, user_id = tenant, await connection.fetchval(_SQL.any_user, tenant)
         await connection.execute(_SQL.add_workflow, workflow_id, tenant_id, workflow_id.hex, definition, user_id)
         await connection.execute(_SQL.add_version, workflow_id, tenant_id, definition, user_id)
-        if webhook_path is not None:
-            await connection.execute(_SQL.add_webhook, tenant_id, workflow_id, webhook_path)
         return Seeded(tenant_id, workflow_id)
+
+
+async def add_webhook(dsn: str, seeded: Seeded, path: str, sealed_secret: str) -> None:
+    """Give a workflow a webhook with GitHub's signatures and three filters."""
+    async with operator_connection(dsn) as connection:
+        await connection.execute(_SQL.add_webhook, seeded.tenant_id, seeded.workflow_id, path, sealed_secret)
+
+
+async def add_schedules(dsn: str, seeded: Seeded, moment: datetime, count: int) -> None:
+    """Give a workflow `count` schedules that are all due at one moment."""
+    async with operator_connection(dsn) as connection:
+        values = (seeded.tenant_id, seeded.workflow_id, f"{moment.isoformat()} ", moment, count)
+        await connection.execute(_SQL.add_schedules, *values)
+        await connection.execute("ANALYZE schedules")
+
+
+async def forget_schedules(dsn: str) -> None:
+    """Delete every schedule."""
+    async with operator_connection(dsn) as connection:
+        await connection.execute(_SQL.forget_schedules)
+
+
+async def scheduled(dsn: str, workflow_id: UUID, moment: datetime) -> tuple[int, int, float]:
+    """Return what started for one moment: runs, schedules among them, and the seconds until the last."""
+    async with operator_connection(dsn) as connection:
+        row = await connection.fetchrow(_SQL.scheduled, workflow_id, moment)
+        assert row is not None
+        return row["runs"], row["occurrences"], row["seconds"]
 
 
 async def commits(dsn: str) -> int:

@@ -54,6 +54,11 @@ async def expire_answers(session: Session, limit: int) -> int:
     return len(await session.fetch(_SQL.expire_answers, limit))
 
 
+async def expire_webhook_events(session: Session, limit: int) -> int:
+    """Delete up to `limit` webhook events that their tenants keep no longer; return how many."""
+    return len(await session.fetch(_SQL.expire_webhook_events, limit))
+
+
 async def outbox(session: Session, limit: int) -> list[OutboxEntry]:
     """Return the oldest entries of the outbox."""
     return [

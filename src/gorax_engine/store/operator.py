@@ -9,7 +9,7 @@ from uuid import UUID
 
 import asyncpg
 
-from gorax_engine.errors import ConfigurationError, Conflict, DatabaseUnreachable
+from gorax_engine.errors import ConfigurationError, Conflict, DatabaseUnreachable, NotFound
 from gorax_engine.store import api_keys
 from gorax_engine.store.database import CONNECT_TIMEOUT, CONNECTION_ERRORS, connect, prepare_connection
 from gorax_engine.store.queries import load
@@ -100,3 +100,24 @@ async def find_service_user(connection: Connection, subdomain: str) -> tuple[UUI
     """Return the ids of a tenant and of its service user; None if there is no such tenant."""
     row = await connection.fetchrow(_sql.find_service_user, subdomain)
     return None if row is None else (row["tenant_id"], row["user_id"])
+
+
+async def map_database_user(connection: Connection, role: str, tenant_id: UUID) -> UUID | None:
+    """Let a database user start workflows of a tenant by SQL; return the tenant whose it was before.
+
+    Raises NotFound if the server knows no such role.
+    """
+    if not await connection.fetchval(_sql.role_exists, role):
+        raise NotFound(f"There is no database role {role}; create it first.", code="role_not_found")
+    before: UUID | None = await connection.fetchval(_sql.map_database_user, role, tenant_id)
+    return before
+
+
+async def unmap_database_user(connection: Connection, role: str) -> bool:
+    """Let a database user start nothing any more; return whether it could."""
+    return bool(await connection.fetchval(_sql.unmap_database_user, role))
+
+
+async def database_users(connection: Connection, tenant_id: UUID) -> list[str]:
+    """Return the database users that start workflows of a tenant."""
+    return [row["role_name"] for row in await connection.fetch(_sql.database_users, tenant_id)]

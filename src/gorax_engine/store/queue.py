@@ -87,8 +87,8 @@ class OutboxRow(NamedTuple):
 class StartRow(NamedTuple):
     """One start as `gorax_start_executions` takes it: text throughout, "" for NULL, bytes as `\\x` and hexadecimal.
 
-    `trigger_data`, `query`, `headers` and `body` are JSON, and so are `key` and `path` (JSON strings). `key_ttl` is in
-    seconds. No value may hold U+001F.
+    `trigger_data`, `query`, `headers`, `body` and `refusal` are JSON, and so are `key` and `path` (JSON strings).
+    `key_ttl` is in seconds, `elapsed` in milliseconds. No value may hold U+001F.
     """
 
     tenant_id: str
@@ -109,13 +109,17 @@ class StartRow(NamedTuple):
     headers: str
     body: str
     raw_body: str
+    address: str
+    elapsed: str
+    refusal: str
 
 
 @dataclass(frozen=True, slots=True)
 class StartVerdict:
     """What became of one start. `claimed` means that the caller's worker owns it already, with token 1.
 
-    `status` is the run's state; of a duplicate, that of the first by now (None if it is gone).
+    `status` is the run's state; of a duplicate, that of the first by now (None if it is gone). A refused delivery
+    has an event, and the id is no run's.
     """
 
     verdict: str

@@ -17,3 +17,9 @@ _SQL: Final = load("tenants")
 async def get(connection: Connection, tenant_id: UUID) -> Row | None:
     """Return the tenant of the transaction."""
     return as_row(await connection.fetchrow(_SQL.get_tenant, tenant_id))
+
+
+async def admission(connection: Connection, tenant_id: UUID, max_depth: int, max_age: int) -> str | None:
+    """Return which limit of its queue a tenant has reached, None if it may queue more; see gorax_admission."""
+    reached: str | None = await connection.fetchval(_SQL.admission, tenant_id, max_depth, max_age)
+    return reached

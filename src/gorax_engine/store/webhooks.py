@@ -1,19 +1,18 @@
-"""Rows of webhooks: the look-up by path before the tenant is known, and their upkeep under the tenant."""
+"""Rows of webhooks: the look-up by path before the tenant is known, and what their workflow does with them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-import asyncpg
-
-from gorax_engine.errors import Conflict
 from gorax_engine.store.queries import load
 from gorax_engine.store.rows import Row, as_rows
 
 if TYPE_CHECKING:
+    import asyncpg
+
     from gorax_engine.store.database import Connection, Database
 
 _SQL: Final = load("webhooks")
@@ -21,21 +20,39 @@ _SQL: Final = load("webhooks")
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """What the ingress must know of a webhook. `live`: it is enabled, its workflow active and its tenant too."""
+    """What the ingress must know of a webhook.
+
+    `secret` and `previous_secret` are sealed; the latter is there only while it is accepted. `refusal` says why nothing
+    can be started now (webhook_disabled, workflow_archived, workflow_inactive, tenant_suspended), None if it can.
+    `filters` are the enabled ones as JSON. Rates are deliveries a minute.
+    """
 
     id: UUID
     tenant_id: UUID
     workflow_id: UUID
     node_id: str
+    path: str
     auth_type: str
     methods: tuple[str, ...]
     priority: int
-    live: bool
+    signature_scheme: str
+    timestamp_tolerance: int
+    secret: str | None = field(repr=False)
+    previous_secret: str | None = field(repr=False)
+    allowed_ips: tuple[IPv4Network | IPv6Network, ...]
+    max_body_bytes: int | None
+    rate_limit: int | None
+    dedupe_header: str | None
+    dedupe_path: str | None
+    response_mode: str
+    refusal: str | None
+    tenant_rate_limit: int | None
+    filters: str | None
 
 
 async def find(database: Database, path: str) -> Webhook | None:
     """Return the webhook at `path`, whoever's it is. Raises Unavailable."""
-    async with database.anonymous() as connection:
+    async with database.worker() as connection:
         return _webhook(await connection.fetchrow(_SQL.find_webhook, path))
 
 
@@ -50,53 +67,19 @@ async def list_of_workflow(connection: Connection, tenant_id: UUID, workflow_id:
     return as_rows(await connection.fetch(_SQL.list_webhooks, tenant_id, workflow_id))
 
 
-async def insert(
-    connection: Connection,
-    tenant_id: UUID,
-    workflow_id: UUID,
-    *,
-    node_id: str,
-    name: str,
-    path: str,
-    auth_type: str,
-    methods: Sequence[str],
-) -> None:
-    """Store the webhook of a node. Raises Conflict if the path is taken, without saying by whom."""
-    values = (tenant_id, workflow_id, node_id, name, path, auth_type, methods)
-    if await connection.fetchval(_SQL.insert_webhook, *values) is None:
-        raise _path_taken(path)
-
-
-async def change(
-    connection: Connection,
-    tenant_id: UUID,
-    webhook_id: UUID,
-    *,
-    name: str,
-    path: str,
-    auth_type: str,
-    methods: Sequence[str],
-) -> None:
-    """Bring a webhook in line with its node. Raises Conflict if the path is taken, without saying by whom."""
-    try:
-        await connection.execute(_SQL.change_webhook, tenant_id, webhook_id, name, path, auth_type, methods)
-    except asyncpg.UniqueViolationError:
-        raise _path_taken(path) from None
-
-
-async def delete(connection: Connection, tenant_id: UUID, webhook_ids: Sequence[UUID]) -> None:
-    """Drop webhooks whose nodes are gone."""
-    await connection.execute(_SQL.delete_webhooks, tenant_id, webhook_ids)
-
-
 async def retire(connection: Connection, tenant_id: UUID, workflow_id: UUID) -> None:
     """Disable the webhooks of a workflow for good and give their paths free."""
     await connection.execute(_SQL.retire_webhooks, tenant_id, workflow_id)
 
 
 def _webhook(record: asyncpg.Record | None) -> Webhook | None:
-    return None if record is None else Webhook(**{**dict(record), "methods": tuple(record["methods"])})
-
-
-def _path_taken(path: str) -> Conflict:
-    return Conflict(f"The webhook path `{path}` is taken; choose another one.", code="path_taken")
+    if record is None:
+        return None
+    limit = record["tenant_rate_limit"]
+    values = {
+        **record,
+        "methods": tuple(record["methods"]),
+        "allowed_ips": tuple(record["allowed_ips"]),
+        "tenant_rate_limit": int(limit) if limit is not None and limit.isdecimal() and int(limit) > 0 else None,
+    }
+    return Webhook(**values)

@@ -1,13 +1,15 @@
 """Reading the definition of a workflow file: canonical and free of errors, or every fault at once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from gorax_engine.core.model import Json
 from gorax_engine.core.reading import read
+from gorax_engine.core.reading.document import place, pointer
 from gorax_engine.errors import InvalidDefinition, Problem
 from gorax_engine.nodes.registry import NodeRegistry
-from gorax_engine.workflows.webhook_nodes import path_problems
+from gorax_engine.workflows.schedule_nodes import schedule_problems
+from gorax_engine.workflows.webhook_nodes import config_problems
 
 SETTINGS: Final = "settings"
 
@@ -26,7 +28,8 @@ def check_definition(raw: Json, registry: NodeRegistry) -> Checked:
     reading = read(raw, registry)
     errors = tuple(reading.problems)
     if not errors:
-        errors = tuple(path_problems(reading.canonical))
+        found = (*config_problems(reading.canonical), *schedule_problems(reading.canonical))
+        errors = tuple(replace(each, pointer=pointer(reading.origins.of(place(each.pointer)))) for each in found)
     return Checked(reading.canonical, errors, tuple(reading.warnings))
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from gorax_engine.errors import Conflict, NotFound
-from gorax_engine.store import events, webhooks, workflows
+from gorax_engine.store import events, schedules, webhooks, workflows
 from gorax_engine.workflows.nesting import check_nesting
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ async def change(connection: Connection, tenant_id: UUID, current: Row, changes:
 async def archive(connection: Connection, tenant_id: UUID, current: Row) -> Row:
     """Archive a locked workflow: nothing starts it any more, and its name and webhook paths are free."""
     await webhooks.retire(connection, tenant_id, current["id"])
+    await schedules.retire(connection, tenant_id, current["id"])
     await events.replace_subscriptions(connection, tenant_id, current["id"], ())
     suffix = f" (archived {current['id']})"
     name = current["name"][: _MAX_NAME - len(suffix)] + suffix

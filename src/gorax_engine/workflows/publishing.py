@@ -1,39 +1,29 @@
 """Publishing: the draft becomes the next version, and webhooks and subscriptions to events follow its trigger nodes.
 
-Publishing what is published already makes no new version: an `apply` that is repeated changes nothing. Every function
-acts within the caller's transaction, which is bound to the principal's tenant.
+Publishing what is published already makes no new version: an `apply` that is repeated changes nothing but what
+was set apart from a node by hand. Every function acts within the caller's transaction, which is bound to the
+principal's tenant.
 """
 
 from __future__ import annotations
 
-import secrets
-from typing import TYPE_CHECKING, Final, assert_never
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from gorax_engine.errors import Conflict, InvalidDefinition
-from gorax_engine.store import events, webhooks, workflows
+from gorax_engine.store import events, workflows
 from gorax_engine.store.events import Subscription
 from gorax_engine.workflows import drafts
 from gorax_engine.workflows.documents import check_definition
 from gorax_engine.workflows.nesting import check_nesting
-from gorax_engine.workflows.webhook_nodes import (
-    ChangeWebhook,
-    CreateWebhook,
-    DropWebhook,
-    ExistingWebhook,
-    WebhookAction,
-    plan_webhooks,
-    webhook_nodes,
-)
+from gorax_engine.workflows.schedule_sync import sync_schedules
+from gorax_engine.workflows.webhook_sync import sync_webhooks
 
 if TYPE_CHECKING:
     from gorax_engine.core.model import Json
     from gorax_engine.nodes.registry import NodeRegistry
     from gorax_engine.store.database import Connection
     from gorax_engine.store.rows import Row
-
-_PATH_BYTES: Final = 24
-"""Entropy of a path that is made up: it is all that protects a webhook without a proof."""
 
 
 async def publish(connection: Connection, tenant_id: UUID, user_id: UUID, current: Row, registry: NodeRegistry) -> Row:
@@ -49,12 +39,14 @@ async def publish(connection: Connection, tenant_id: UUID, user_id: UUID, curren
     snapshot = None
     if published is not None:
         snapshot = await workflows.get_version(connection, tenant_id, current["id"], published)
-    if snapshot is not None and snapshot["definition"] == checked.canonical:
+    before = None if snapshot is None else snapshot["definition"]
+    await sync_webhooks(connection, tenant_id, current["id"], checked.canonical, before)
+    await sync_schedules(connection, tenant_id, user_id, current["id"], checked.canonical)
+    if before == checked.canonical:
         return await drafts.change(connection, tenant_id, current, {"status": "active"})
     await check_nesting(connection, tenant_id, current["id"], current["name"], checked.canonical)
     version = (published or 0) + 1
     await workflows.insert_version(connection, tenant_id, current["id"], version, checked.canonical, user_id)
-    await _sync_webhooks(connection, tenant_id, current["id"], checked.canonical)
     await events.replace_subscriptions(connection, tenant_id, current["id"], event_subscriptions(checked.canonical))
     return await workflows.publish(connection, tenant_id, current["id"], version)
 
@@ -80,42 +72,3 @@ def event_subscriptions(definition: Json) -> list[Subscription]:
         for node in definition["nodes"]
         if node["type"] == "event_trigger"
     ]
-
-
-async def _sync_webhooks(connection: Connection, tenant_id: UUID, workflow_id: UUID, definition: Json) -> None:
-    existing = [
-        ExistingWebhook(row["id"], row["node_id"], row["path"])
-        for row in await webhooks.list_of_workflow(connection, tenant_id, workflow_id)
-    ]
-    nodes = [node for _, node in webhook_nodes(definition)]
-    for action in plan_webhooks(nodes, existing):
-        await _carry_out(connection, tenant_id, workflow_id, action)
-
-
-async def _carry_out(connection: Connection, tenant_id: UUID, workflow_id: UUID, action: WebhookAction) -> None:
-    match action:
-        case DropWebhook(webhook_id):
-            await webhooks.delete(connection, tenant_id, [webhook_id])
-        case ChangeWebhook(webhook_id, path, node):
-            await webhooks.change(
-                connection,
-                tenant_id,
-                webhook_id,
-                name=node.name,
-                path=path,
-                auth_type=node.auth_type,
-                methods=node.methods,
-            )
-        case CreateWebhook(node):
-            await webhooks.insert(
-                connection,
-                tenant_id,
-                workflow_id,
-                node_id=node.node_id,
-                name=node.name,
-                path=node.path or secrets.token_urlsafe(_PATH_BYTES),
-                auth_type=node.auth_type,
-                methods=node.methods,
-            )
-        case _:
-            assert_never(action)

@@ -33,25 +33,27 @@ class Reading:
     """What came of reading a definition.
 
     `canonical` is what is to be stored; `definition` is None if there are `problems`. Pointers lead into the document
-    as the user wrote it.
+    as the user wrote it; `origins` says where a canonical place was there.
     """
 
     canonical: dict[str, Json]
     definition: Definition | None
     problems: tuple[Problem, ...]
     warnings: tuple[Problem, ...]
+    origins: Origins
 
 
 def read(raw: Json, types: NodeTypes) -> Reading:
     """Read and check a definition; never raises, whatever the JSON value is."""
     malformed = find_malformed(raw)
     if malformed is not None:
-        return Reading({}, None, (malformed,), ())
+        return Reading({}, None, (malformed,), (), Origins())
     reader = _Reader(types, checked=True)
     reader.read(raw)
     check_graph(reader.nodes, reader.edges, reader.output_sites, reader.report)
     problems = reader.report.problems
-    return Reading(reader.canonical, None if problems else reader.definition(), problems, reader.report.warnings)
+    definition = None if problems else reader.definition()
+    return Reading(reader.canonical, definition, problems, reader.report.warnings, reader.origins)
 
 
 def load(stored: Json, types: NodeTypes) -> Definition:
@@ -76,8 +78,8 @@ class _Reader:
         self.edges: list[DraftEdge] = []
         self.output_sites: tuple[Site, ...] = ()
         self._checked = checked
-        self._origins = Origins()
-        self.report = Report(self._origins)
+        self.origins = Origins()
+        self.report = Report(self.origins)
         self._types = types
         self._steps: frozenset[str] = frozenset()
         self._settings = WorkflowSettings()
@@ -86,7 +88,7 @@ class _Reader:
         if not isinstance(raw, dict):
             self.report.problem("invalid_definition", (), "A definition must be an object with `nodes` and `edges`.")
             return
-        self.canonical = fold_keys(raw, _TOP_KEYS, (), self._origins)
+        self.canonical = fold_keys(raw, _TOP_KEYS, (), self.origins)
         self._read_nodes()
         self._read_edges()
         if self._checked and self.canonical.get("output") is not None:
@@ -114,7 +116,7 @@ class _Reader:
         self._steps = frozenset(
             node["id"] for node in nodes if isinstance(node, dict) and isinstance(node.get("id"), str)
         )
-        reader = NodesReader(self._types, self._steps, self._origins, self.report, checked=self._checked)
+        reader = NodesReader(self._types, self._steps, self.origins, self.report, checked=self._checked)
         read_nodes = [reader.read(node, at) for at, node in enumerate(nodes)]
         self.canonical["nodes"] = [node for node, _ in read_nodes]
         self.nodes = [draft for _, draft in read_nodes]
@@ -145,7 +147,7 @@ class _Reader:
         if not isinstance(settings, Mapping):
             self.report.problem("invalid_config", ("settings",), "`settings` must be an object.")
             return
-        settings = self.canonical["settings"] = fold_keys(settings, SETTINGS_KEYS, ("settings",), self._origins)
+        settings = self.canonical["settings"] = fold_keys(settings, SETTINGS_KEYS, ("settings",), self.origins)
         warn_unknown(settings, SETTINGS_KEYS, ("settings",), "the settings", self.report)
         self._settings = read_settings(
             settings, lambda key, message: self.report.problem("invalid_config", ("settings", key), message)

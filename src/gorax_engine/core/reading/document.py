@@ -74,6 +74,12 @@ def pointer(path: Path) -> str:
     return "".join(f"/{str(token).replace('~', '~0').replace('/', '~1')}" for token in path)
 
 
+def place(text: str) -> Path:
+    """Return the place that a JSON Pointer names; what looks like an index is one."""
+    tokens = (token.replace("~1", "/").replace("~0", "~") for token in text.split("/")[1:])
+    return tuple(int(token) if token.isdecimal() else token for token in tokens)
+
+
 def fold_keys(value: Mapping[str, Json], known: Sequence[str], path: Path, origins: Origins) -> dict[str, Json]:
     """Return `value` with the camelCase twins of known keys in snake_case; a key that is there as such wins."""
     result: dict[str, Json] = {}
@@ -88,7 +94,10 @@ def fold_keys(value: Mapping[str, Json], known: Sequence[str], path: Path, origi
 
 
 def fold_config(value: Json, place: Place, path: Path, origins: Origins) -> Json:
-    """Return a config with the camelCase twins of the keys that its schema knows in snake_case, at every depth."""
+    """Return a config in canonical words, at every depth.
+
+    Of the keys that its schema knows, the camelCase twins become snake_case; words that stand for others become these.
+    """
     match value:
         case dict():
             folded = fold_keys(value, place.at(value).keys(), path, origins)
@@ -97,5 +106,7 @@ def fold_config(value: Json, place: Place, path: Path, origins: Origins) -> Json
         case list():
             here = place.at(value)
             return [fold_config(item, here.item(at), (*path, at), origins) for at, item in enumerate(value)]
+        case str():
+            return place.canonical_word(value)
         case _:
             return value

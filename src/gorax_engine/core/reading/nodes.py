@@ -35,6 +35,8 @@ _NODE_KEYS: Final = ("id", "type", "name", "config", "data", *_POLICY_KEYS)
 _LIFTED_KEYS: Final = ("name", "config", *_POLICY_KEYS)
 _LIFTED_POLICIES: Final = ("retry", "retry_config", "timeout")
 """Keys of a config that are policies of the node, where the type has no such key of its own."""
+_OTHER_KEYS: Final = {"schedule_trigger": {"cron_expression": "cron"}}
+"""Keys of a config, by type, that are read as others."""
 _EASY_ID: Final = re.compile(r"[A-Za-z0-9_-]+")
 _FORBIDDEN_IN_ID: Final = re.compile(r"[.\[\]:\x00-\x1f\x7f]")
 
@@ -146,6 +148,7 @@ class NodesReader:
             return
         place = Place.root(draft.spec.schema)
         config = fold_keys(config, _LIFTED_POLICIES, path, self._origins)
+        config = self._renamed(config, _OTHER_KEYS.get(draft.spec.name, {}), path)
         draft.config = node["config"] = config = fold_config(config, place, path, self._origins)
         known = place.at(config).keys()
         self._lift_policies(node, config, known, path)
@@ -154,6 +157,15 @@ class NodesReader:
         draft.is_valid = not self._checked or self._check_config(config, draft, draft.spec, path)
         if draft.is_valid:
             draft.outcomes = draft.spec.outcomes(config)
+
+    def _renamed(self, config: dict[str, Json], names: Mapping[str, str], path: Path) -> dict[str, Json]:
+        """Return a config with its keys under the names that its type knows; one that is there as such wins."""
+        folded = fold_keys(config, list(names), path, self._origins)
+        for other, name in names.items():
+            if other in folded and name not in folded:
+                self._origins.move((*path, name), (*path, other))
+                folded[name] = folded.pop(other)
+        return folded
 
     def _lift_policies(self, node: dict[str, Json], config: dict[str, Json], known: Sequence[str], path: Path) -> None:
         """Move policies that Gorax keeps in the config to the node itself."""

@@ -9,8 +9,35 @@ INSERT INTO workflow_versions (workflow_id, tenant_id, version, definition, crea
 VALUES ($1, $2, 1, $3::text::jsonb, $4);
 
 -- name: add_webhook
--- An open webhook of the workflow.
-INSERT INTO webhooks (tenant_id, workflow_id, node_id, name, path, auth_type) VALUES ($1, $2, 'start', $3, $3, 'none');
+-- A webhook of the workflow as GitHub calls it, with three filters that hold for what is delivered.
+WITH hook AS (
+    INSERT INTO webhooks (tenant_id, workflow_id, node_id, name, path, auth_type, signature_scheme, secret)
+    VALUES ($1, $2, 'start', $3, $3, 'secret', 'github', $4)
+    RETURNING tenant_id, id
+)
+INSERT INTO webhook_filters (tenant_id, webhook_id, field_path, operator, value, logic_group)
+SELECT h.tenant_id, h.id, f.path, f.operator, f.value, f.place
+  FROM hook h
+ CROSS JOIN (VALUES ('$.name', 'starts_with', jsonb '"order "', 0), ('$.tags[0]', 'in', jsonb '["new", "sent"]', 1),
+                    ('$.tags[2].weight', 'gte', jsonb '1', 2)) AS f (path, operator, value, place);
+
+-- name: add_schedules
+-- Schedules of one workflow in several zones, all due at one moment.
+INSERT INTO schedules (tenant_id, workflow_id, name, cron_expression, timezone, overlap_policy, next_run_at, due_at, created_by)
+SELECT $1, $2, $3 || n, '* * * * *', (ARRAY['UTC', 'Europe/Berlin', 'America/New_York', 'Asia/Tokyo', 'Australia/Lord_Howe'])[n % 5 + 1],
+       'allow', $4, $4, (SELECT u.id FROM users u WHERE u.tenant_id = $1 LIMIT 1)
+FROM generate_series(1, $5) AS n;
+
+-- name: forget_schedules
+-- No schedule is left.
+DELETE FROM schedules;
+
+-- name: scheduled
+-- What the schedules of a workflow started for one moment: runs, occurrences among them, seconds until the last.
+SELECT count(*)::int AS runs, count(DISTINCT e.trigger_data ->> 'schedule_id')::int AS occurrences,
+       coalesce(max(extract(epoch FROM e.created_at - $2)), 0)::float8 AS seconds
+FROM executions e
+WHERE e.workflow_id = $1 AND e.trigger_type = 'schedule' AND (e.trigger_data ->> 'scheduled_for')::timestamptz = $2;
 
 -- name: lift_limits
 -- The bench measures the engine, not the quotas of a tier.

@@ -47,3 +47,30 @@ DELETE FROM outbox WHERE id = $1;
 -- name: find_workflow
 -- A workflow of the tenant by name or id, for an error workflow.
 SELECT id FROM workflows WHERE tenant_id = $1 AND (name = $2 OR id::text = $2) AND status <> 'archived' LIMIT 1;
+
+-- name: expire_webhook_events
+-- A batch of webhook events that their tenants keep no longer: for `webhook_event_retention_days` of its settings, else 30.
+-- Tenant by tenant, by an index (the order names it: by ids alone, who has nothing to lose would read through what others
+-- keep); ids carry their time, so that younger partitions aren't opened.
+WITH due AS (
+    SELECT e.id
+    FROM tenants t
+    CROSS JOIN LATERAL (
+        SELECT now() - make_interval(days => CASE
+                   WHEN t.settings ->> 'webhook_event_retention_days' ~ '^[0-9]{1,3}$'
+                   THEN greatest(1, least(365, (t.settings ->> 'webhook_event_retention_days')::integer))
+                   ELSE 30 END) AS since
+    ) kept
+    CROSS JOIN unnest(ARRAY['received', 'processed', 'filtered', 'failed']) AS s (status)
+    CROSS JOIN LATERAL (
+        SELECT w.id FROM webhook_events w
+        WHERE w.tenant_id = t.id AND w.status = s.status
+          AND w.created_at < kept.since AND w.id < gorax_uuid7_floor(kept.since)
+        ORDER BY w.tenant_id, w.status, w.created_at DESC
+        LIMIT $1
+    ) e
+    LIMIT $1
+)
+DELETE FROM webhook_events
+WHERE id = ANY (ARRAY(SELECT id FROM due)) AND id < gorax_uuid7_floor(now() - interval '1 day')
+RETURNING 1 AS gone;

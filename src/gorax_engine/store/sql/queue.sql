@@ -23,8 +23,11 @@ FROM gorax_start_executions(
     string_to_array($18, E'\x1f', ''),
     string_to_array($19, E'\x1f', ''),
     string_to_array($20, E'\x1f', '')::bytea[],
-    $21,
-    $22::text::jsonb  -- as text, whether or not the connection turns JSON into values
+    string_to_array($21, E'\x1f', '')::inet[],
+    string_to_array($22, E'\x1f', '')::integer[],
+    string_to_array($23, E'\x1f', ''),
+    $24,
+    $25::text::jsonb  -- as text, whether or not the connection turns JSON into values
 ) ORDER BY ordinal;
 
 -- name: ring

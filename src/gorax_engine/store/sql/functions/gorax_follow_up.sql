@@ -87,6 +87,9 @@ BEGIN
                    array_fill(NULL::text, ARRAY[v_count]),
                    array_fill(NULL::text, ARRAY[v_count]),
                    array_fill(NULL::bytea, ARRAY[v_count]),
+                   array_fill(NULL::inet, ARRAY[v_count]),
+                   array_fill(NULL::integer, ARRAY[v_count]),
+                   array_fill(NULL::text, ARRAY[v_count]),
                    true,
                    (SELECT jsonb_agg(jsonb_build_object('parent', c.x -> 'run', 'parent_step', c.x -> 'step', 'depth', c.x -> 'depth') ORDER BY o)
                       FROM jsonb_array_elements(v_children) WITH ORDINALITY AS c (x, o))

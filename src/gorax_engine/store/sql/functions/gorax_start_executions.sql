@@ -7,10 +7,13 @@
 --
 -- p_links, for starts that follow from other runs, has an object for each start: parent, parent_step, depth (a child);
 -- retry_of, origin, version, id, resumes (a retry or replay; one that resumes finds its steps recorded, and is rebuilt
--- by whoever claims it).
+-- by whoever claims it); schedule (an occurrence); source_event (the replay of a delivery).
+--
+-- A delivery with a p_refusals, {status, reason, response}, starts nothing: only its row in webhook_events is written.
+-- p_elapsed is how long a delivery has taken so far, in milliseconds.
 --
 -- Returns one row for each start, by its ordinal: verdict started | duplicate | mismatch | workflow_not_found |
--- workflow_archived | webhook_not_found | not_published | workflow_inactive | tenant_suspended. For a duplicate,
+-- workflow_archived | webhook_not_found | not_published | workflow_inactive | tenant_suspended | refused. For a duplicate,
 -- execution_id and event_id are those of the first.
 CREATE OR REPLACE FUNCTION gorax_start_executions(
     p_worker uuid,
@@ -33,6 +36,9 @@ CREATE OR REPLACE FUNCTION gorax_start_executions(
     p_headers text[],
     p_bodies text[],
     p_raw_bodies bytea[],
+    p_addresses inet[],
+    p_elapsed integer[],
+    p_refusals text[],
     p_ring boolean,
     p_links jsonb DEFAULT NULL
 ) RETURNS TABLE (
@@ -70,6 +76,7 @@ BEGIN
     SELECT array_agg(coalesce((p_links -> (a.ord::integer - 1) ->> 'id')::uuid, gorax_uuid7()) ORDER BY a.ord),
            array_agg(CASE WHEN a.webhook IS NOT NULL THEN gorax_uuid7() END ORDER BY a.ord),
            array_agg(CASE
+               WHEN a.refusal IS NOT NULL THEN 'refused'
                WHEN w.id IS NULL THEN 'workflow_not_found'
                WHEN w.status = 'archived' THEN 'workflow_archived'
                WHEN t.status <> 'active' THEN 'tenant_suspended'
@@ -82,7 +89,8 @@ BEGIN
            array_agg(coalesce(t.quotas ->> 'max_concurrent_executions' ~ '^[0-9]{1,9}$', false) ORDER BY a.ord),
            array_agg((t.settings -> 'vars')::text ORDER BY a.ord)
       INTO v_ids, v_events, v_verdicts, v_versions, v_limited, v_vars
-      FROM unnest(p_tenants, p_workflows, p_webhooks) WITH ORDINALITY AS a (tenant, workflow, webhook, ord)
+      FROM unnest(p_tenants, p_workflows, p_webhooks, p_refusals)
+           WITH ORDINALITY AS a (tenant, workflow, webhook, refusal, ord)
       LEFT JOIN workflows w ON w.id = a.workflow AND w.tenant_id = a.tenant
       LEFT JOIN tenants t ON t.id = a.tenant
       LEFT JOIN webhooks h ON h.id = a.webhook AND h.tenant_id = a.tenant;
@@ -147,10 +155,13 @@ BEGIN
            WITH ORDINALITY AS a (tenant, workflow, trigger_type, trigger_data, trigger_node, priority, started_by, ord)
      WHERE v_verdicts[a.ord] = 'started';
 
-    INSERT INTO execution_queue (execution_id, tenant_id, workflow_id, priority, ready_at, owner, token, created_at)
+    INSERT INTO execution_queue (
+        execution_id, tenant_id, workflow_id, priority, ready_at, owner, token, created_at, schedule_id
+    )
     SELECT v_ids[a.ord], a.tenant, a.workflow, a.priority, v_now,
            CASE WHEN v_claimed[a.ord] THEN p_worker END,
-           CASE WHEN v_claimed[a.ord] OR (p_links -> (a.ord::integer - 1) ->> 'resumes')::boolean THEN 1 ELSE 0 END, v_now
+           CASE WHEN v_claimed[a.ord] OR (p_links -> (a.ord::integer - 1) ->> 'resumes')::boolean THEN 1 ELSE 0 END, v_now,
+           (p_links -> (a.ord::integer - 1) ->> 'schedule')::uuid
       FROM unnest(p_tenants, p_workflows, p_priorities) WITH ORDINALITY AS a (tenant, workflow, priority, ord)
      WHERE v_verdicts[a.ord] = 'started'
      ORDER BY v_ids[a.ord];
@@ -158,16 +169,37 @@ BEGIN
     IF array_position(p_webhooks, NULL) IS DISTINCT FROM 1 OR cardinality(array_remove(p_webhooks, NULL)) > 0 THEN
         INSERT INTO webhook_events (
             id, tenant_id, webhook_id, execution_id, request_method, request_path, request_query, request_headers,
-            request_body, raw_body, response_status, status, filtered_reason, dedupe_key, created_at
+            request_body, raw_body, source_ip, response_status, status, filtered_reason, error_message, dedupe_key,
+            processing_time_ms, source_event_id, created_at
         )
-        SELECT CASE WHEN v_verdicts[a.ord] = 'started' THEN v_events[a.ord] ELSE gorax_uuid7() END,
-               a.tenant, a.webhook, v_ids[a.ord], a.method, a.path, a.query::jsonb, a.headers::jsonb,
-               a.body::jsonb, a.raw_body, CASE WHEN v_verdicts[a.ord] = 'started' THEN 202 ELSE 200 END,
-               CASE WHEN v_verdicts[a.ord] = 'started' THEN 'processed' ELSE 'filtered' END,
-               CASE WHEN v_verdicts[a.ord] = 'started' THEN NULL ELSE 'duplicate' END, a.key, v_now
-          FROM unnest(p_tenants, p_webhooks, p_methods, p_paths, p_queries, p_headers, p_bodies, p_raw_bodies, p_keys)
-               WITH ORDINALITY AS a (tenant, webhook, method, path, query, headers, body, raw_body, key, ord)
-         WHERE a.webhook IS NOT NULL AND v_verdicts[a.ord] IN ('started', 'duplicate');
+        SELECT CASE WHEN v_verdicts[a.ord] = 'duplicate' THEN gorax_uuid7() ELSE v_events[a.ord] END,
+               a.tenant, a.webhook, CASE WHEN a.refusal IS NULL THEN v_ids[a.ord] END, a.method, a.path, a.query::jsonb,
+               a.headers::jsonb, a.body::jsonb, a.raw_body, a.address,
+               CASE v_verdicts[a.ord] WHEN 'started' THEN 202 WHEN 'duplicate' THEN 200
+                                      ELSE (a.refusal ->> 'response')::integer END,
+               CASE v_verdicts[a.ord] WHEN 'started' THEN 'processed' WHEN 'duplicate' THEN 'filtered'
+                                      ELSE a.refusal ->> 'status' END,
+               CASE WHEN v_verdicts[a.ord] = 'duplicate' THEN 'duplicate'
+                    WHEN a.refusal ->> 'status' = 'filtered' THEN a.refusal ->> 'reason' END,
+               CASE WHEN a.refusal ->> 'status' = 'failed' THEN a.refusal ->> 'reason' END,
+               a.key, a.elapsed + (extract(epoch FROM clock_timestamp() - v_now) * 1000)::integer,
+               (p_links -> (a.ord::integer - 1) ->> 'source_event')::uuid, v_now
+          FROM unnest(p_tenants, p_webhooks, p_methods, p_paths, p_queries, p_headers, p_bodies, p_raw_bodies, p_keys,
+                      p_addresses, p_elapsed, p_refusals::jsonb[])
+               WITH ORDINALITY AS a (tenant, webhook, method, path, query, headers, body, raw_body, key, address, elapsed,
+                                     refusal, ord)
+         WHERE a.webhook IS NOT NULL AND v_verdicts[a.ord] IN ('started', 'duplicate', 'refused');
+
+        -- Last, so that the rows of busy webhooks are held for no longer than the commit; in the order of their ids.
+        PERFORM 1 FROM webhooks h
+          WHERE h.id IN (SELECT a.webhook FROM unnest(p_webhooks, v_verdicts) AS a (webhook, verdict) WHERE a.verdict = 'started')
+          ORDER BY h.id FOR NO KEY UPDATE;
+        UPDATE webhooks h SET trigger_count = h.trigger_count + s.started, last_triggered_at = greatest(h.last_triggered_at, v_now)
+          FROM (
+              SELECT a.webhook, count(*) AS started FROM unnest(p_webhooks, v_verdicts) AS a (webhook, verdict)
+               WHERE a.verdict = 'started' AND a.webhook IS NOT NULL GROUP BY a.webhook
+          ) s
+         WHERE h.id = s.webhook;
     END IF;
 
     IF p_ring AND EXISTS (
@@ -180,7 +212,8 @@ BEGIN
     RETURN QUERY
     SELECT a.ord::integer, a.verdict, a.id, a.event, a.claimed, a.version,
            (extract(epoch FROM v_now) * 1000000)::bigint, a.vars,
-           CASE WHEN a.verdict = 'duplicate' THEN (SELECT e.status::text FROM executions e WHERE e.id = a.id)
+           CASE WHEN a.verdict = 'refused' THEN NULL
+                WHEN a.verdict = 'duplicate' THEN (SELECT e.status::text FROM executions e WHERE e.id = a.id)
                 WHEN a.claimed THEN 'running'
                 ELSE 'pending'
            END
