@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
 import json
 import threading
 import time
@@ -245,3 +247,35 @@ def test_metrics_have_the_names_of_the_contract(dev: Dev, api: Api) -> None:
         'gorax_queue_depth{state="ready"}',
     ):  # fmt: skip
         assert sample in text
+
+
+def test_fifty_deliveries_of_one_id_are_one_run_and_fifty_sane_answers(dev: Dev, api: Api) -> None:
+    path, body = fresh("hook"), b'{"n": 1}'
+    api.publish(
+        hook(
+            path, auth_type="secret", secret="the secret of fifty",
+            filters=[{"field_path": "$.n", "operator": "gte", "value": 1}],
+        )
+    )  # fmt: skip
+    signature = hmac.new(b"the secret of fifty", body, hashlib.sha256).hexdigest()
+    headers = {"webhook-id": fresh("d"), "X-Webhook-Signature": signature}
+
+    async def all_at_once() -> list[httpx2.Response]:
+        async with httpx2.AsyncClient(limits=httpx2.Limits(max_connections=50), timeout=30) as client:
+            url = f"{dev.url}/webhooks/{path}"
+            return await asyncio.gather(*(client.post(url, content=body, headers=headers) for _ in range(50)))
+
+    answers = asyncio.run(all_at_once())
+    assert sorted(answer.status_code for answer in answers) == [200] * 49 + [202]
+    assert {answer.json()["status"] for answer in answers if answer.status_code == 200} == {"duplicate"}
+    ids = {(answer.json()["execution_id"], answer.json()["event_id"]) for answer in answers}
+    assert len(ids) == 1
+    assert api.ended(next(iter(ids))[0])["status"] == "completed"
+
+
+def test_the_result_of_the_run_is_the_answer(dev: Dev, api: Api) -> None:
+    path = fresh("hook")
+    api.publish(hook(path, response_mode="result"))
+    answer = post(dev, path, {"n": 2})
+    assert (answer.status_code, answer.json()) == (200, {"f": {"n": 2}})
+    assert api.execution(answer.headers["x-gorax-execution-id"])["status"] == "completed"

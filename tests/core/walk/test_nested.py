@@ -6,7 +6,7 @@ from dataclasses import replace
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gorax_engine.core.commands import CancelStep, EndRun, EndStep, FoldLoop, OpenStep, StartStep
@@ -90,6 +90,7 @@ def test_a_run_cut_anywhere_and_often_comes_to_the_same_end(seed: int, size: int
 
 
 @settings(max_examples=1000, deadline=None)
+@example(387019, 8)  # a `stop` in an iteration of a loop in a `finally`
 @given(SEEDS, SIZES)
 def test_a_run_whose_loops_are_folded_comes_to_the_same_end(seed: int, size: int) -> None:
     """Folded iterations hold no places when the run is rebuilt, so that with a limit steps may begin sooner."""

@@ -152,7 +152,8 @@ def ended(walk: Walk, run: LoopRun, plan: LoopPlan, child: Frame, result: Result
     if plan.breaks:
         run.waiting[index] = child
         _judge_breaks(walk, run, plan)
-    if plan.folds and run.result is None and not run.broken:
+    # Once the end of the run is decided (a `finally` still runs), the row that decided it must be read: it may be here.
+    if plan.folds and run.result is None and not run.broken and walk.state.top.result is None:
         _fold(walk, run, plan)
     _more_iterations(walk, run, plan)
 
