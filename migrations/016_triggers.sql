@@ -2,6 +2,7 @@
 -- phase: pre
 
 -- The newest secrets are sealed under the vault's key; while one is rotated, the one before it is accepted too.
+UPDATE webhooks SET priority = least(greatest(priority, 0), 100) WHERE priority NOT BETWEEN 0 AND 100;
 ALTER TABLE webhooks
     ADD COLUMN managed BOOLEAN NOT NULL DEFAULT true,      -- kept in step with a trigger node by publishing
     ADD COLUMN signature_scheme VARCHAR(20) NOT NULL DEFAULT 'gorax',
@@ -92,6 +93,10 @@ CREATE INDEX execution_queue_schedule ON execution_queue (schedule_id) WHERE sch
 SELECT gorax_protect('schedule_occurrences', p_worker => true);
 GRANT SELECT, INSERT, UPDATE, DELETE ON schedule_occurrences TO gorax_worker;
 GRANT SELECT ON schedule_occurrences TO gorax_app, gorax_readonly;
+
+-- Servers that come from releases before 15 let everybody create objects in public, where ours are found. (Without effect
+-- if the owner of this database doesn't own the schema: gorax_start_workflow refuses who may create there.)
+REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 
 -- Which tenant a database user starts workflows for, with gorax_start_workflow: from this table, never from a setting.
 CREATE TABLE database_users (

@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from gorax_engine.api.app import build_api
 from gorax_engine.api.dependencies import ApiDependencies
 from gorax_engine.engine.retrying import Again
-from gorax_engine.engine.starting import Started, StartRequest
+from gorax_engine.engine.starting import Started, StartKey, StartRequest
 from gorax_engine.errors import GoraxError
 from gorax_engine.nodes.registry import NodeRegistry, builtin_nodes
 from gorax_engine.settings import DatabaseSettings
@@ -113,7 +113,7 @@ class FakeLimits:
     def __init__(self) -> None:
         self.fails: GoraxError | None = None
 
-    async def check(self, tenant_id: uuid.UUID) -> None:
+    async def check(self, tenant_id: uuid.UUID, start_key: StartKey | None = None) -> None:
         if self.fails is not None:
             raise self.fails
 

@@ -13,7 +13,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from gorax_engine.errors import TooManyRequests
+from gorax_engine.errors import NotFound, TooManyRequests, Unavailable
 from gorax_engine.triggers import deliveries
 from gorax_engine.vault.local_key import LocalKey
 from gorax_engine.vault.sealed_text import SealedTexts
@@ -93,6 +93,7 @@ async def test_stripe_and_slack_deliveries_are_known_by_the_id_in_their_body(
     [
         ({"dedupe_header": "X-Event"}, {"X-Event": "e1", "webhook-id": "w1"}, "e1"),
         ({"dedupe_header": "X-Event"}, {"webhook-id": "w1"}, None),
+        ({"dedupe_header": "X-Session-Id"}, {"X-Session-Id": "s1"}, hashlib.sha256(b"s1").hexdigest()),
         ({"dedupe_path": "$.order.id"}, {"webhook-id": "w1"}, "7"),
         ({"dedupe_path": "$.nothing"}, {}, None),
         ({"dedupe_header": None}, {"webhook-id": ""}, None),
@@ -185,6 +186,45 @@ async def test_what_is_switched_off_is_not_there_and_only_the_proven_leave_a_row
         await api.owner.execute("UPDATE webhooks SET auth_type = 'none'")
         assert (await client.post("/orders", content=b"")).status_code == 404
     assert len(api.verbs.recorded) == 1
+
+
+async def test_switched_off_it_has_neither_addresses_nor_sizes_nor_an_endless_log(
+    api: Api, acme: TenantHandle, hook: Any
+) -> None:
+    await change(
+        api, acme, SECRET, auth_type="secret", enabled=False, allowed_ips=["198.51.100.0/24"], max_body_bytes=10,
+        rate_limit=1,
+    )  # fmt: skip
+    async with outside(api) as client:
+        for body in (b"", b"x" * 11, b"x" * 200_000):
+            assert (await client.post("/orders", content=body, headers=signed(body))).status_code == 404
+        assert (await client.get("/orders?hub.mode=subscribe&hub.challenge=1&hub.verify_token=no")).status_code == 404
+    assert api.verbs.recorded == []
+    async with outside(api, "198.51.100.7") as client:
+        for _ in range(3):
+            assert (await client.post("/orders?a=1", content=b"", headers=signed(b""))).status_code == 404
+    [row] = api.verbs.recorded  # the rate bounds the log, too
+    assert row.delivery is not None
+    assert row.delivery.query == {"a": "1"}
+
+
+async def test_handshakes_know_addresses_and_limits(api: Api, acme: TenantHandle, hook: Any) -> None:
+    await change(api, acme, SECRET, auth_type="secret", allowed_ips=["198.51.100.0/24"])
+    hub = f"/orders?hub.mode=subscribe&hub.challenge=7&hub.verify_token={SECRET}"
+    async with outside(api) as client:
+        assert (await client.get(hub)).status_code == 403
+    async with outside(api, "198.51.100.7") as client:
+        codes = [(await client.get(hub)).status_code for _ in range(61)]
+    assert codes == [200] * 60 + [429]
+
+
+async def test_an_address_that_moved_is_judged_anew(api: Api, acme: TenantHandle, hook: Any) -> None:
+    """What was remembered is gone, and what has the address now lets fewer in."""
+    async with outside(api) as client:
+        assert (await client.post("/orders", json=1)).status_code == 202
+        await change(api, acme, allowed_ips=["198.51.100.0/24"])
+        api.verbs.fails = NotFound("gone")
+        assert (await client.post("/orders", json=1)).status_code == 403
 
 
 async def test_allowed_addresses(api: Api, acme: TenantHandle, hook: Any) -> None:
@@ -298,9 +338,15 @@ async def test_the_result_is_the_answer_if_it_comes_in_time(api: Api, acme: Tena
         done = await end("completed", {"sum": 2})
         assert (done.status_code, done.json()) == (200, {"sum": 2})
         assert done.headers["x-gorax-execution-id"] == str(api.verbs.last)
+        api.ends.on_wait = _outage
+        assert (await client.post("/orders", json=1)).status_code == 202  # it is committed, whatever can't be read now
         failed = await end("failed", None)
         assert (failed.status_code, failed.json()["status"], failed.json()["error_code"]) == (500, "failed", "boom")
         assert "inside" not in failed.text
+
+
+async def _outage() -> None:
+    raise Unavailable("The database is away.")
 
 
 async def test_forms_come_with_what_they_were(api: Api, hook: Any) -> None:

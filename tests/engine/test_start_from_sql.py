@@ -7,6 +7,8 @@ import secrets
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -15,7 +17,7 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
-from gorax_engine.engine.starting import Refusal, StartRequest, WebhookDelivery
+from gorax_engine.engine.starting import Refusal, StartKey, StartRequest, WebhookDelivery
 from gorax_engine.errors import TooManyRequests
 from gorax_engine.settings import DatabaseSettings
 from gorax_engine.store.database import open_database
@@ -74,6 +76,18 @@ async def test_a_run_exists_if_the_callers_transaction_commits(world: World, sho
     assert (run["status"], run["trigger_type"], run["tenant_id"]) == ("completed", "sql", flow.tenant)
     assert json.loads(run["trigger_data"]) == {"body": {"order": 2}}
     assert await world.sql.fetchval("SELECT count(*) FROM executions WHERE id = $1", lost) == 0
+
+
+async def test_a_repeat_gets_its_answer_however_full_the_queue_is(world: World, shop: str) -> None:
+    flow = await world.flow(SIMPLE)
+    name = await named(world, flow)
+    await map_database_user(world.sql, shop, flow.tenant)
+    await world.sql.execute("UPDATE tenants SET quotas = '{\"max_queued_executions\": 1}'")
+    async with session(world, shop) as connection:
+        first = await connection.fetchval(START, name, "[1]", "k")
+        with pytest.raises(asyncpg.ConfigurationLimitExceededError):
+            await connection.fetchval(START, name, "[1]", "other")
+        assert await connection.fetchval(START, name, "[1]", "k") == first
 
 
 async def test_a_key_starts_once(world: World, shop: str) -> None:
@@ -157,10 +171,40 @@ async def test_bad_arguments_raise(world: World, shop: str) -> None:
             ((name, "{}", "x" * 256), asyncpg.InvalidParameterValueError),
             ((name, f'"{"x" * 1_048_576}"', None), asyncpg.ProgramLimitExceededError),
             (("nothing", "{}", None), asyncpg.NoDataFoundError),
+            ((name, "[" * 65 + "]" * 65, None), asyncpg.ProgramLimitExceededError),
+            ((name, '{"n": [1e70]}', None), asyncpg.NumericValueOutOfRangeError),
         ):
             with pytest.raises(error):
                 await connection.fetchval(START, *arguments)
-    assert await world.sql.fetchval("SELECT count(*) FROM executions") == 0
+        assert await world.sql.fetchval("SELECT count(*) FROM executions") == 0
+        assert await connection.fetchval(START, name, "[" * 64 + "]" * 64, None)
+
+
+async def test_who_may_create_in_public_starts_nothing(world: World, shop: str) -> None:
+    flow = await world.flow(SIMPLE)
+    name = await named(world, flow)
+    await map_database_user(world.sql, shop, flow.tenant)
+    await world.sql.execute(f"GRANT CREATE ON SCHEMA public TO {shop}")
+    async with session(world, shop) as connection:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="may create objects"):
+            await connection.fetchval(START, name, "{}", None)
+
+
+async def test_a_run_that_can_not_be_read_fails_alone(world: World) -> None:
+    flow = await world.flow(SIMPLE)
+    member = await world.member(roles=())
+    bad = [await member.start(flow) for _ in range(2)]
+    for execution, data in zip(bad, ("[" * 1500 + "]" * 1500, "1" + "0" * 5000), strict=True):
+        await world.sql.execute(
+            "UPDATE executions SET trigger_data = $2::text::jsonb WHERE id = $1", execution.execution_id, data
+        )
+    good = await member.start(flow)
+    worker = await world.member("reader")
+    for execution in bad:
+        run = await world.ended(execution.execution_id)
+        assert (run["status"], run["error_code"]) == ("failed", "internal_error")
+    assert (await world.ended(good.execution_id))["status"] == "completed"
+    assert not worker.gone.is_set()
 
 
 async def test_a_full_queue_refuses_and_drops_nothing(world: World) -> None:
@@ -184,6 +228,11 @@ async def test_a_full_queue_refuses_and_drops_nothing(world: World) -> None:
         await check(flow.tenant, 4, 0)
         await reached("max_queued_executions", 3, 0)
         await check(flow.tenant, 0, 0)
+        key = StartKey("idempotency", "k", None, timedelta(days=1))
+        await member.engine.operations.start(StartRequest(flow.tenant, flow.id, "api", {}, start_key=key))
+        await Admission(database, telemetry, 1, 0).check(flow.tenant, key)  # a repeat is owed its answer
+        with pytest.raises(TooManyRequests):
+            await Admission(database, telemetry, 1, 0).check(flow.tenant, replace(key, key="other"))
         await check(await world.tenant(), 3, 0)
         await world.sql.execute("UPDATE execution_queue SET ready_at = ready_at - interval '1 minute'")
         await reached("max_queue_age_seconds", 0, 59)
@@ -197,9 +246,9 @@ async def test_a_full_queue_refuses_and_drops_nothing(world: World) -> None:
         await reached("max_queued_executions", 3, 0)
         await world.sql.execute("UPDATE execution_queue SET paused = true")
         await check(flow.tenant, 3, 59)
-    assert heard == [QuotaRejected("max_queued_executions"), QuotaRejected("max_queue_age_seconds"),
-                     QuotaRejected("max_queued_executions")]  # fmt: skip
-    assert await world.sql.fetchval("SELECT count(*) FROM executions") == 3
+    depth, age = QuotaRejected("max_queued_executions"), QuotaRejected("max_queue_age_seconds")
+    assert heard == [depth, depth, age, depth]
+    assert await world.sql.fetchval("SELECT count(*) FROM executions") == 4
 
 
 async def test_refused_deliveries_are_rows_and_nothing_else(world: World) -> None:

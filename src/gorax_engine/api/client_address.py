@@ -21,16 +21,22 @@ def client_address(scope: Scope, trusted: Sequence[IPv4Network | IPv6Network]) -
     address = None if client is None else _address(client[0])
     if address is None or not trusted:
         return None if address is None else str(address)
-    hops = b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for").split(b",")
+    written = b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for")
+    hops = written.split(b",") if written else []
     while hops and any(address in network for network in trusted):
         before = _address(hops.pop().decode("latin-1").strip())
         if before is None:
-            break
+            return None  # our proxy says something that we can't read: whoever it is, it is not the proxy
         address = before
     return str(address)
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
+    """Read an address, as proxies write it: also with a port, IPv6 then in brackets."""
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
     try:
         address = ip_address(text)
     except ValueError:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from gorax_engine.core.model import Json
     from gorax_engine.engine.retrying import Again
-    from gorax_engine.engine.starting import Started, StartRequest
+    from gorax_engine.engine.starting import Started, StartKey, StartRequest
     from gorax_engine.nodes.registry import NodeRegistry
     from gorax_engine.store.database import Connection, Database
     from gorax_engine.store.events import NewEvent, Published
@@ -87,7 +87,7 @@ class ApiDependencies:
     registry: NodeRegistry
     telemetry: Telemetry
     sealed: SealedTexts
-    admit: Callable[[UUID], Awaitable[None]]
+    admit: Callable[[UUID, StartKey | None], Awaitable[None]]
     max_body_bytes: int
     trusted_proxies: Sequence[IPv4Network | IPv6Network]
     draining: Callable[[], bool]

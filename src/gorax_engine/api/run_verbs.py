@@ -150,7 +150,7 @@ class RunVerbRoutes:
             content = [name, str(execution_id), body.version, has_input, body.input, body.from_step]
             start_key = _start_key(key, json_edge.encode(content))
         again = Again(body.version, has_input, body.input, body.from_step, principal.user_id, start_key)
-        await self._admit(principal.tenant_id)
+        await self._admit(principal.tenant_id, start_key)
         started = await verb(principal.tenant_id, execution_id, again)
         data = {"execution_id": started.execution_id, "status": started.status, "retry_of": execution_id}
         return respond(one(data, 202))
@@ -179,7 +179,7 @@ class RunVerbRoutes:
                 own = hashlib.sha256(f"{key}\0{execution_id}".encode()).hexdigest()
                 start_key = _start_key(f"bulk:{own}", json_edge.encode(["retry", str(execution_id), body.version]))
             again = Again(body.version, started_by=principal.user_id, start_key=start_key)
-            await self._admit(principal.tenant_id)
+            await self._admit(principal.tenant_id, start_key)
             started = await self._verbs.retry(principal.tenant_id, execution_id, again)
             return {"status": started.status, "new_execution_id": started.execution_id}
 

@@ -172,7 +172,7 @@ class ScheduleRoutes:
         if key is not None:
             content = f"trigger\0{schedule_id}"
             start_key = StartKey("idempotency", key, hashlib.sha256(content.encode()).digest(), LIFETIME)
-        await self._admit(principal.tenant_id)
+        await self._admit(principal.tenant_id, start_key)
         started = await self._verbs.start(
             schedules.start_by_hand(principal.tenant_id, principal.user_id, row, now, start_key)
         )

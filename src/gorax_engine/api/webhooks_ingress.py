@@ -23,7 +23,16 @@ from gorax_engine.api.problems import (
 from gorax_engine.api.request_id import HEADER, request_id_of
 from gorax_engine.api.requests import ClientGone, read_body
 from gorax_engine.core.states import ExecutionState
-from gorax_engine.errors import Conflict, Forbidden, GoraxError, InvalidInput, NotFound
+from gorax_engine.errors import (
+    Conflict,
+    Forbidden,
+    GoraxError,
+    InvalidInput,
+    NotFound,
+    PayloadTooLarge,
+    TooManyRequests,
+    Unavailable,
+)
 from gorax_engine.telemetry import Telemetry, WebhookHandled, get_logger
 from gorax_engine.triggers.challenges import answer_get, answer_post
 from gorax_engine.triggers.deliveries import (
@@ -46,11 +55,13 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from gorax_engine.core.json_edge import JsonLimits
-    from gorax_engine.engine.starting import Started, StartRequest
+    from gorax_engine.engine.starting import Started, StartKey, StartRequest
     from gorax_engine.triggers.rate_limits import RateLimits
     from gorax_engine.triggers.webhooks import Gate, Webhooks
 
 PREFIX: Final = "/webhooks/"
+CHALLENGES_A_MINUTE: Final = 60
+"""How many handshakes a webhook answers: each compares a token with its secret."""
 RESULT_WAIT: Final = 30.0
 """Seconds that a caller in `response_mode` result waits for the end of its run."""
 
@@ -92,7 +103,7 @@ class IngressParts(NamedTuple):
     telemetry: Telemetry
     limits: JsonLimits
     rates: RateLimits
-    admit: Callable[[UUID], Awaitable[None]]
+    admit: Callable[[UUID, StartKey | None], Awaitable[None]]
     result_of: Callable[[UUID, UUID, float], Awaitable[Mapping[str, Any] | None]]
     trusted_proxies: Sequence[IPv4Network | IPv6Network]
 
@@ -105,6 +116,42 @@ class Answer(NamedTuple):
     result: str
     content_type: bytes = b"application/json"
     headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+class _Moved(Exception):
+    """What was known of the address is no longer so."""
+
+
+class _Exchange:
+    """One request on the wire. `address` is the client's, `elapsed` how long it has taken so far, in seconds."""
+
+    def __init__(self, scope: Scope, receive: Receive, address: str | None, began: float) -> None:
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.query: bytes = scope["query_string"]
+        self.address = address
+        self._scope = scope
+        self._receive = receive
+        self._began = began
+        self._body: bytes | None = None
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the request came."""
+        return time.monotonic() - self._began
+
+    async def body(self, max_bytes: int) -> bytes:
+        """Return the whole body; it is read once. Raises PayloadTooLarge, MalformedInput, ClientGone."""
+        if self._body is None:
+            self._body = await read_body(self._scope, self._receive, max_bytes)
+        if len(self._body) > max_bytes:
+            raise PayloadTooLarge(f"The body is larger than {max_bytes} bytes.")
+        return self._body
+
+    def request(self, body: bytes) -> Request:
+        """Return it as values."""
+        headers = self._scope["headers"]
+        return Request(self.method, self.path, self.query, headers, body, self.address, self.elapsed)
 
 
 class WebhookIngress:
@@ -143,81 +190,95 @@ class WebhookIngress:
         self._count(answer.result, began)
 
     async def _handle(self, scope: Scope, receive: Receive, began: float) -> Answer:
-        parts = self._parts
-        method: str = scope["method"]
-        path = scope["path"][len(PREFIX) :].rstrip("/")
-        gate = await parts.webhooks.find(path)
-        if method not in gate.webhook.methods:
-            gate = await parts.webhooks.find_again(path)
-            if method == "GET" and gate.is_live and "GET" not in gate.webhook.methods:
-                challenge = answer_get(gate.proof, scope["query_string"])
-                if challenge is not None:
-                    return _plain(challenge)
-            _admit_method(gate, method)
-        address = client_address(scope, parts.trusted_proxies)
-        check_address(gate.webhook, address)
-        body = await read_body(scope, receive, min(parts.limits.max_bytes, gate.webhook.max_body_bytes or 2**31))
-        request = Request(
-            method, scope["path"], scope["query_string"], scope["headers"], body, address, time.monotonic() - began
-        )
-        self._prove(gate, request)
-        if not gate.is_live:
-            await self._write_down(gate, request, _dead(gate))
-            raise no_webhook()
-        check_rate(gate.webhook, parts.rates)
-        return await self._deliver(gate, request, path, began)
+        exchange = _Exchange(scope, receive, client_address(scope, self._parts.trusted_proxies), began)
+        path = exchange.path[len(PREFIX) :].rstrip("/")
+        gate = await self._parts.webhooks.find(path)
+        if exchange.method not in gate.webhook.methods:
+            gate = await self._parts.webhooks.find_again(path)
+        try:
+            return await self._let_in(gate, exchange, is_last=False)
+        except _Moved:
+            # What was remembered is gone; another workflow may have taken the address meanwhile.
+            return await self._let_in(await self._parts.webhooks.find_again(path), exchange, is_last=True)
 
-    def _prove(self, gate: Gate, request: Request) -> None:
-        """Raise Unauthenticated without proof; of a webhook that isn't live, nobody without proof learns anything."""
-        if gate.is_live:
-            check_sender(gate, first_values(request.raw_headers), request.body, time.time())
-            return
-        if gate.proof.auth_type == "none":
+    async def _let_in(self, gate: Gate, exchange: _Exchange, *, is_last: bool) -> Answer:
+        """Judge who asks and for how much, then deliver. Raises _Moved if another look may find another webhook."""
+        if not gate.is_live:
+            return await self._turn_away(gate, exchange)
+        webhook = gate.webhook
+        check_address(webhook, exchange.address)
+        if exchange.method not in webhook.methods:
+            return self._challenge(gate, exchange)
+        most = self._parts.limits.max_bytes
+        body = await exchange.body(min(most, webhook.max_body_bytes or most))
+        request = exchange.request(body)
+        check_sender(gate, first_values(request.raw_headers), body, time.time())
+        check_rate(webhook, self._parts.rates)
+        return await self._deliver(gate, request, exchange, is_last=is_last)
+
+    async def _turn_away(self, gate: Gate, exchange: _Exchange) -> Answer:
+        """Answer for a webhook that is off as if it weren't there; of what was proven, within the rate, keep a row.
+
+        Raises NotFound, whatever else is wrong with the request: without proof nobody learns that there is a webhook.
+        """
+        if gate.proof.auth_type == "none" or exchange.method not in gate.webhook.methods:
             raise no_webhook()
         try:
+            request = exchange.request(await exchange.body(self._parts.limits.max_bytes))
+            check_address(gate.webhook, request.address)
             check_sender(gate, first_values(request.raw_headers), request.body, time.time())
+            check_rate(gate.webhook, self._parts.rates)
         except GoraxError:
             raise no_webhook() from None
+        await self._write_down(gate, request, _dead(gate))
+        raise no_webhook()
 
-    async def _deliver(self, gate: Gate, request: Request, path: str, began: float) -> Answer:
-        """Read a request that was proven, and start what it asks for."""
+    def _challenge(self, gate: Gate, exchange: _Exchange) -> Answer:
+        """Answer a handshake by GET. Raises MethodNotAllowed for all else."""
+        if exchange.method == "GET" and "challenge" in exchange.query.decode("latin-1"):
+            if self._parts.rates.take(("challenge", gate.webhook.id), CHALLENGES_A_MINUTE):
+                raise TooManyRequests("Too many handshakes in this minute; come back in a minute.", retry_after=60)
+            challenge = answer_get(gate.proof, exchange.query)
+            if challenge is not None:
+                return _plain(challenge)
+        raise MethodNotAllowed(gate.webhook.methods)
+
+    async def _deliver(self, gate: Gate, request: Request, exchange: _Exchange, *, is_last: bool) -> Answer:
+        """Read a request that was proven, and start what it asks for. What is refused leaves a row that says why."""
         parts = self._parts
         try:
             start = read_delivery(gate, request, parts.limits)
-        except GoraxError as error:
-            await self._write_down(gate, request, error)
+            assert start.delivery is not None
+            challenge = answer_post(gate.proof, start.delivery.body)
+            if challenge is not None:
+                return Answer(200, _encode({"challenge": challenge}), "challenge")
+            refusal = start.delivery.refusal
+            if refusal is not None:
+                event_id = await parts.starter.record(start)
+                answer = {"status": "filtered", "reason": refusal.reason, "event_id": str(event_id)}
+                return Answer(200, _encode(answer), "filtered")
+            await parts.admit(gate.webhook.tenant_id, start.start_key)
+            started = await parts.starter.start(later(start, exchange.elapsed))
+        except (Unavailable, TooManyRequests):
             raise
-        assert start.delivery is not None
-        challenge = answer_post(gate.proof, start.delivery.body)
-        if challenge is not None:
-            return Answer(200, _encode({"challenge": challenge}), "challenge")
-        refusal = start.delivery.refusal
-        if refusal is not None:
-            event_id = await parts.starter.record(start)
-            answer = {"status": "filtered", "reason": refusal.reason, "event_id": str(event_id)}
-            return Answer(200, _encode(answer), "filtered")
-        await parts.admit(gate.webhook.tenant_id)
-        try:
-            started = await parts.starter.start(later(start, time.monotonic() - began))
-        except (NotFound, Conflict):
-            # What was remembered is gone; another workflow may have taken the address meanwhile.
-            gate = await parts.webhooks.find_again(path)
-            _admit_method(gate, request.method)
-            self._prove(gate, request)
-            try:
-                started = await parts.starter.start(read_delivery(gate, request, parts.limits))
-            except (NotFound, Conflict, Forbidden) as error:
-                if gate.proof.auth_type != "none":
-                    await self._write_down(gate, request, error)
-                raise
+        except GoraxError as error:
+            is_gone = isinstance(error, (NotFound, Conflict, Forbidden))
+            if is_gone and not is_last:
+                raise _Moved from error
+            if not is_gone or gate.proof.auth_type != "none":
+                await self._write_down(gate, request, error)
+            raise
         if gate.webhook.response_mode == "result":
-            return await self._result(gate, started, began)
+            return await self._result(gate, started, exchange)
         return _accepted(started)
 
-    async def _result(self, gate: Gate, started: Started, began: float) -> Answer:
-        """Answer with the run's output if it ends in time."""
-        left = RESULT_WAIT - (time.monotonic() - began)
-        run = await self._parts.result_of(gate.webhook.tenant_id, started.execution_id, max(0.0, left))
+    async def _result(self, gate: Gate, started: Started, exchange: _Exchange) -> Answer:
+        """Answer with the run's output if it ends in time. The run is committed: nothing here may deny it."""
+        left = max(0.0, RESULT_WAIT - exchange.elapsed)
+        try:
+            run = await self._parts.result_of(gate.webhook.tenant_id, started.execution_id, left)
+        except Unavailable:
+            run = None
         if run is None:
             return _accepted(started)
         headers = ((b"x-gorax-execution-id", str(started.execution_id).encode()),)
@@ -262,12 +323,6 @@ def _plain(text: str) -> Answer:
     """A challenge goes back as it came: as text that no browser takes for anything else."""
     headers = ((b"x-content-type-options", b"nosniff"),)
     return Answer(200, text.encode(), "challenge", b"text/plain; charset=utf-8", headers)
-
-
-def _admit_method(gate: Gate, method: str) -> None:
-    """Raise MethodNotAllowed unless the webhook takes the method; of one that isn't live nobody learns its methods."""
-    if method not in gate.webhook.methods:
-        raise MethodNotAllowed(gate.webhook.methods) if gate.is_live else no_webhook()
 
 
 def _dead(gate: Gate) -> GoraxError:

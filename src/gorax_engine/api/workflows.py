@@ -213,7 +213,7 @@ class WorkflowRoutes:
         if key is not None:
             content = f"{workflow_id}\0{json_edge.encode(value)}"
             start_key = StartKey("idempotency", key, hashlib.sha256(content.encode()).digest(), LIFETIME)
-        await self._admit(principal.tenant_id)
+        await self._admit(principal.tenant_id, start_key)
         started = await self._verbs.start(
             StartRequest(
                 tenant_id=principal.tenant_id,

@@ -28,6 +28,11 @@ MAX_INSTRUCTIONS: Final = 2_000
 _STEPS_PER_UNIT: Final = 64
 """Characters times instructions that a search may visit for one unit of work (some 0.4 µs at worst)."""
 
+_CHARACTERS_PER_UNIT: Final = 64
+"""Characters that a search for text may pass for one unit of work."""
+_NUMBER_UNITS: Final = 4
+"""Units for reading a number that is written as text."""
+
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]{0,63})(?:\.[0-9]{1,64})?(?:[eE][+-]?[0-9]{1,3})?")
 
 Holds: TypeAlias = Callable[[Json, Budget], bool | None]
@@ -120,6 +125,8 @@ def _contains(value: Json) -> Comparison:
         if kind is list:
             budget.spend(len(actual))
             return any(same(element, budget) for element in actual)
+        if is_text and kind is str:
+            budget.spend(len(actual) // _CHARACTERS_PER_UNIT)
         return value in actual if is_text and (kind is str or kind is dict) else None
 
     return Comparison(holds, "strings, lists and objects" if is_text else "lists, with such a value")
@@ -140,7 +147,8 @@ def _ordered(holds: Callable[[Json, Json], bool]) -> Callable[[Json], Comparison
         if number is None:
             return Comparison(lambda actual, _budget: holds(actual, value) if type(actual) is str else None, "strings")
 
-        def compare_numbers(actual: Json, _budget: Budget) -> bool | None:
+        def compare_numbers(actual: Json, budget: Budget) -> bool | None:
+            budget.spend(_NUMBER_UNITS)
             other = _number(actual)
             return None if other is None else holds(other, number)
 

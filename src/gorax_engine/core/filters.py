@@ -27,6 +27,8 @@ MAX_VALUE: Final = 10_000
 """Characters of a filter's value as JSON."""
 
 MAX_REASON: Final = 500
+MAX_WORK: Final = 100_000
+"""Units of work that the filters of a webhook may do on one request together, each an equal share, at most WORK."""
 _SHOWN: Final = 80
 
 
@@ -75,7 +77,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """A filter that can be read. `when_missing` is its verdict on a missing field."""
+    """A filter that can be read. `when_missing` is its verdict on a missing field, `units` the work that it may do."""
 
     filter: Filter
     path: Path
@@ -83,9 +85,10 @@ class _Rule:
     negated: bool
     when_missing: bool
     label: str
+    units: int
 
     def passes(self, request: dict[str, Json]) -> bool:
-        budget = Budget()
+        budget = Budget(self.units)
         holds = self.comparison.holds
         found = False
         try:
@@ -98,7 +101,7 @@ class _Rule:
         return self.negated if found else self.when_missing
 
     def judge(self, request: dict[str, Json]) -> RuleVerdict:
-        budget = Budget()
+        budget = Budget(self.units)
         decided, count, held, fits = None, 0, False, True
         try:
             for actual in self.path.find(request, budget):
@@ -109,7 +112,7 @@ class _Rule:
                 if answer:
                     break
         except TooMuchWork:
-            reason = f"Looking at `{self.filter.field_path}` takes more than {WORK:,} units of work."
+            reason = f"Looking at `{self.filter.field_path}` takes more than {self.units:,} units of work."
             return RuleVerdict(self.filter, passed=False, found=count > 0, actual=decided, reason=reason)
         passed = held is not self.negated if count else self.when_missing
         reason = self._explain(passed, decided, count, held, fits)
@@ -155,7 +158,9 @@ class FilterSet:
     __slots__ = ("_groups", "_rules")
 
     def __init__(self, filters: Iterable[Filter]) -> None:
-        self._rules = tuple(_compile(each) for each in filters)
+        every = list(filters)
+        units = min(WORK, MAX_WORK // max(1, len(every)))
+        self._rules = tuple(_compile(each, units) for each in every)
         groups: dict[int, list[_Rule | _Unreadable]] = {}
         for rule in self._rules:
             groups.setdefault(rule.filter.logic_group, []).append(rule)
@@ -188,14 +193,14 @@ def check_filter(field_path: str, operator: str, value: Json) -> None:
     _read(Filter(None, field_path, operator, value))
 
 
-def _compile(each: Filter) -> _Rule | _Unreadable:
+def _compile(each: Filter, units: int) -> _Rule | _Unreadable:
     try:
-        return _read(each)
+        return _read(each, units)
     except BadFilter as error:
         return _Unreadable(each, error.message, f"{_label(each)} (which can't be read)")
 
 
-def _read(each: Filter) -> _Rule:
+def _read(each: Filter, units: int = WORK) -> _Rule:
     try:
         path = compile_path(each.field_path)
     except BadPath as error:
@@ -211,7 +216,7 @@ def _read(each: Filter) -> _Rule:
         raise BadFilter("value", f"The value can't be stored: {error}.") from None
     except ValueError as error:
         raise BadFilter("value", str(error)) from None
-    return _Rule(each, path, comparison, meaning.negated, each.operator == "not_exists", _label(each))
+    return _Rule(each, path, comparison, meaning.negated, each.operator == "not_exists", _label(each), units)
 
 
 def _group(number: int, rules: list[_Rule | _Unreadable]) -> _Group:

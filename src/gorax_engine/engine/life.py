@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -89,7 +90,10 @@ class Life:
         if plan is None or not at_once:
             self._tasks.start_soon(self._load_and_run, claim)
             return
-        execution = self.executions[claim.execution_id] = Execution(claim, plan, self.engine)
+        execution, fault = self._prepare(claim, plan)
+        if fault is not None:
+            self._tasks.start_soon(self._give_up, execution, fault)
+            return
         try:
             has_ended = execution.run_at_once()
         except Exception as error:  # noqa: BLE001 - a fault of the engine fails one run, not the worker
@@ -99,6 +103,17 @@ class Life:
             self.engine.journal.when_durable(execution.owner, partial(self._ended_at_once, execution))
         else:
             self._tasks.start_soon(self._run, execution)
+
+    def _prepare(self, claim: Claim, plan: Plan) -> tuple[Execution, Exception | None]:
+        """Take a run into memory. If its data can't be read, it comes without them, to be given up for that fault."""
+        fault: Exception | None = None
+        try:
+            execution = Execution(claim, plan, self.engine)
+        except Exception as error:  # noqa: BLE001 - whoever wrote what can't be read must not end the worker
+            fault = error
+            execution = Execution(replace(claim, trigger_data="", vars=None), plan, self.engine)
+        self.executions[claim.execution_id] = execution
+        return execution, fault
 
     def _ended_at_once(self, execution: Execution) -> None:
         if execution.owner.rejected is not None and not self.closed:
@@ -143,7 +158,10 @@ class Life:
         if plan is None:
             self._free_place(claim)
             return
-        execution = self.executions[claim.execution_id] = Execution(claim, plan, self.engine)
+        execution, fault = self._prepare(claim, plan)
+        if fault is not None:
+            await self._give_up(execution, fault)
+            return
         try:
             at_once = execution.run_at_once()
         except Exception as error:  # noqa: BLE001 - a fault of the engine fails one run, not the worker

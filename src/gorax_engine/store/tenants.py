@@ -19,6 +19,11 @@ async def get(connection: Connection, tenant_id: UUID) -> Row | None:
     return as_row(await connection.fetchrow(_SQL.get_tenant, tenant_id))
 
 
+async def has_start_key(connection: Connection, tenant_id: UUID, kind: str, key: str) -> bool:
+    """Return whether a start with this key was accepted, and is still known."""
+    return bool(await connection.fetchval(_SQL.has_start_key, tenant_id, kind, key))
+
+
 async def admission(connection: Connection, tenant_id: UUID, max_depth: int, max_age: int) -> str | None:
     """Return which limit of its queue a tenant has reached, None if it may queue more; see gorax_admission."""
     reached: str | None = await connection.fetchval(_SQL.admission, tenant_id, max_depth, max_age)

@@ -15,6 +15,7 @@ from gorax_engine.store.lookup_cache import LookupCache
 from gorax_engine.telemetry import QuotaRejected
 
 if TYPE_CHECKING:
+    from gorax_engine.engine.starting import StartKey
     from gorax_engine.store.database import Database
     from gorax_engine.telemetry import Telemetry
 
@@ -40,16 +41,25 @@ class Admission:
         self._limits = (max_depth, max_age)
         self._verdicts: LookupCache[UUID, str | None] = LookupCache(self._load, ttl=FRESH_FOR)
 
-    async def check(self, tenant_id: UUID) -> None:
-        """Raise TooManyRequests (queue_full) if the tenant has too much queued; Unavailable."""
+    async def check(self, tenant_id: UUID, start_key: StartKey | None = None) -> None:
+        """Raise TooManyRequests (queue_full) if the tenant has too much queued; Unavailable.
+
+        A repeat of what was accepted before passes: it starts nothing, and is owed the answer of the first.
+        """
         quota = await self._verdicts.get(tenant_id)
-        if quota is not None:
+        if quota is not None and not await self._is_repeat(tenant_id, start_key):
             self._telemetry.emit(QuotaRejected(quota))
             raise TooManyRequests(
                 f"The tenant can't start more now: {_REASONS[quota]} (`{quota}`); try again later.",
                 code="queue_full",
                 retry_after=RETRY_AFTER,
             )
+
+    async def _is_repeat(self, tenant_id: UUID, start_key: StartKey | None) -> bool:
+        if start_key is None:
+            return False
+        async with self._database.worker() as connection:
+            return await tenants.has_start_key(connection, tenant_id, start_key.kind, start_key.key)
 
     async def _load(self, tenant_id: UUID) -> str | None:
         async with self._database.worker() as connection:

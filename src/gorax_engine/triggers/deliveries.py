@@ -4,8 +4,8 @@ Nothing here knows HTTP's wire: a request comes as values, and what comes out is
 address, proof, rate, reading, filters. Past the proof every refusal but that of a limit leaves a row in the log of
 events; before it nothing does, for a stranger must not be able to fill it.
 
-A delivery is known for 30 days by its id: the configured header or JSONPath, else `webhook-id`, `X-GitHub-Delivery`, or
-the id that the scheme's bodies carry.
+A delivery is known for 30 days by its id: the configured header or JSONPath, else the id that the bodies of its scheme
+carry, which is signed, else `webhook-id` or `X-GitHub-Delivery`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,17 @@ from typing import TYPE_CHECKING, Final
 
 from gorax_engine.core.json_paths import BadPath, Budget, TooMuchWork, compile_path
 from gorax_engine.engine.starting import Refusal, StartKey, StartRequest, WebhookDelivery
-from gorax_engine.errors import Forbidden, GoraxError, TooManyRequests
+from gorax_engine.errors import Forbidden, GoraxError, MalformedInput, TooManyRequests
 from gorax_engine.triggers.signatures import DEDUPE_PATHS, Scheme, check_proof
-from gorax_engine.triggers.webhook_requests import is_form, masked, read_body, read_headers, read_query
+from gorax_engine.triggers.webhook_requests import (
+    MASK,
+    first_values,
+    is_form,
+    masked,
+    read_body,
+    read_headers,
+    read_query,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -119,7 +127,7 @@ def read_delivery(gate: Gate, request: Request, limits: JsonLimits) -> StartRequ
         trigger_data=data,
         trigger_node=webhook.node_id or None,
         priority=webhook.priority,
-        start_key=None if refusal is not None else _start_key(webhook, data),
+        start_key=None if refusal is not None else _start_key(webhook, data, request.raw_headers),
         delivery=WebhookDelivery(
             webhook.id,
             request.method,
@@ -139,6 +147,10 @@ def refused(gate: Gate, request: Request, error: GoraxError, response: int) -> S
     """Return the row of a request that was proven and can't be carried out, with what could be read of it."""
     webhook = gate.webhook
     headers = read_headers(request.raw_headers)
+    try:
+        query = masked(read_query(request.query))
+    except MalformedInput:
+        query = {}
     reason = f"{error.code}: {error.message}"[:_MAX_REASON].replace("\x00", "")
     return StartRequest(
         tenant_id=webhook.tenant_id,
@@ -149,7 +161,7 @@ def refused(gate: Gate, request: Request, error: GoraxError, response: int) -> S
             webhook.id,
             request.method,
             request.path.replace("\x00", ""),
-            {},
+            query,
             {name: value.replace("\x00", "") for name, value in headers.items()},
             None,
             request.body,
@@ -166,28 +178,40 @@ def later(start: StartRequest, elapsed: float) -> StartRequest:
     return replace(start, delivery=replace(start.delivery, elapsed=elapsed))
 
 
-def _start_key(webhook: Webhook, data: dict[str, Json]) -> StartKey | None:
-    delivery_id = _delivery_id(webhook, data)
+def _start_key(webhook: Webhook, data: dict[str, Json], raw_headers: Iterable[tuple[bytes, bytes]]) -> StartKey | None:
+    delivery_id = _delivery_id(webhook, data, raw_headers)
     if delivery_id is None:
         return None
     if len(delivery_id) > _MAX_DELIVERY_ID:
-        delivery_id = hashlib.sha256(delivery_id.encode("utf-8", "surrogatepass")).hexdigest()
+        delivery_id = _digest(delivery_id)
     return StartKey("delivery", f"{webhook.id}:{delivery_id}", None, DEDUPE_FOR)
 
 
-def _delivery_id(webhook: Webhook, data: dict[str, Json]) -> str | None:
+def _delivery_id(webhook: Webhook, data: dict[str, Json], raw_headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     """Return the id of a delivery, None if it has none: then it is new."""
     headers: dict[str, str] = data["headers"]
     if webhook.dedupe_header is not None:
-        return headers.get(webhook.dedupe_header.lower()) or None
+        return _header_id(webhook.dedupe_header.lower(), headers, raw_headers)
     path = webhook.dedupe_path
+    if path is None and webhook.auth_type == "secret":
+        path = DEDUPE_PATHS.get(Scheme(webhook.signature_scheme))
     if path is None:
-        named = next((headers[name] for name in _DELIVERY_HEADERS if headers.get(name)), None)
-        path = DEDUPE_PATHS.get(Scheme(webhook.signature_scheme)) if webhook.auth_type == "secret" else None
-        if named is not None or path is None:
-            return named
+        return next((headers[name] for name in _DELIVERY_HEADERS if headers.get(name)), None)
     try:
         found = next(compile_path(path).find(data, Budget()), None)
     except (BadPath, TooMuchWork):
         return None
     return str(found) if isinstance(found, (str, int)) and not isinstance(found, bool) and found != "" else None
+
+
+def _header_id(name: str, headers: Mapping[str, str], raw_headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """Return a header as an id. One that is masked, because it looks secret, is told apart by its digest."""
+    shown = headers.get(name)
+    if shown != MASK:
+        return shown or None
+    raw = first_values(raw_headers)[name]
+    return _digest(raw.decode("latin-1")) if raw else None
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

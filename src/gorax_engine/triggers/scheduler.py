@@ -7,6 +7,7 @@ The lock and the key of an occurrence make it start once; the database's clock s
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -40,6 +41,8 @@ MAX_STARTS: Final = 1_000
 """Occurrences in one round, unless a single schedule has more of them to make up for."""
 MAX_CHARACTERS: Final = 8 * 1024 * 1024
 """What the inputs of a round hold together, unless they are those of a single schedule."""
+SLICE: Final = 0.2
+"""Seconds that a round may think: much is to be made up for after a long outage, and locks are held meanwhile."""
 POLL: Final = 1.0
 """Seconds after which a scheduler looks again, though nothing is due: others make and change schedules."""
 LEAST_PAUSE: Final = 0.02
@@ -199,7 +202,10 @@ def _decided(
     broken: list[_Broken] = []
     decisions = _Decisions()
     starts = characters = 0
+    until = time.monotonic() + SLICE
     for schedule in locked:
+        if firings and time.monotonic() > until:
+            break
         seen = around[schedule.id]
         try:
             recurrence = recurrence_of(

@@ -5,9 +5,10 @@
 -- repeated key gives, for 30 days, the id of the first run, and raises with another workflow or input. While another
 -- transaction holds the same key uncommitted, the call waits for its end.
 --
--- SQLSTATEs: 42501 the user has no tenant, or it is suspended; P0002 no such workflow; 55000 it has no published version or
--- is not active; 23505 the key was used with another workflow or input; 22023 an argument can't be; 54000 it is too large;
--- 53400 the tenant's queue is full (see the quotas max_queued_executions and max_queue_age_seconds).
+-- SQLSTATEs: 42501 the user has no tenant, or it is suspended, or the user may create objects in public; P0002 no such
+-- workflow; 55000 it has no published version or is not active; 23505 the key was used with another workflow or input;
+-- 22023 an argument can't be; 54000 it is too large or too deep; 22003 a number in it has more than 64 digits; 53400 the
+-- tenant's queue is full (see its quotas max_queued_executions and max_queue_age_seconds).
 CREATE OR REPLACE FUNCTION gorax_start_workflow(
     workflow_name text, input jsonb DEFAULT '{}', idempotency_key text DEFAULT NULL
 ) RETURNS uuid
@@ -20,6 +21,14 @@ DECLARE
     v_found record;
     v_refusal text;
 BEGIN
+    -- Whoever may create objects in public could put an operator or a function of its own before ours, and would act as
+    -- the owner of this function. Servers that come from releases before 15 let everybody create there.
+    IF session_user <> current_user AND has_schema_privilege(session_user, 'public', 'CREATE')
+       AND NOT (SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = session_user) THEN
+        RAISE EXCEPTION 'the database user % may create objects in the schema public', session_user USING
+            ERRCODE = 'insufficient_privilege',
+            HINT = 'Run REVOKE CREATE ON SCHEMA public FROM PUBLIC as an administrator, and grant it to no such user.';
+    END IF;
     SELECT u.tenant_id INTO v_tenant FROM database_users u WHERE u.role_name = session_user;
     IF v_tenant IS NULL THEN
         RAISE EXCEPTION 'the database user % starts workflows of no tenant', session_user USING
@@ -36,10 +45,24 @@ BEGIN
         RAISE EXCEPTION 'input is larger than 1 MiB as JSON' USING ERRCODE = 'program_limit_exceeded',
             HINT = 'Keep the data in a table and give its key.';
     END IF;
+    -- What no worker could read must not be accepted: the bounds are those of the API.
+    IF jsonb_path_exists(input, 'strict $.**{64} ? (@.type() == "array" || @.type() == "object")') THEN
+        RAISE EXCEPTION 'input is nested more than 64 levels deep' USING ERRCODE = 'program_limit_exceeded';
+    END IF;
+    IF jsonb_path_exists(input, 'strict $.** ? (@.type() == "number" && (@ >= 1e64 || @ <= -1e64))') THEN
+        RAISE EXCEPTION 'input has a number of more than 64 digits' USING ERRCODE = 'numeric_value_out_of_range',
+            HINT = 'Give it as text.';
+    END IF;
 
     SELECT w.id INTO v_workflow FROM workflows w
      WHERE w.tenant_id = v_tenant AND w.name = workflow_name AND w.status <> 'archived';
-    v_refusal := gorax_admission(v_tenant);
+    -- A repeat starts nothing, and gets its answer however full the queue is.
+    IF NOT EXISTS (
+        SELECT FROM start_keys k
+         WHERE k.tenant_id = v_tenant AND k.kind = 'sql' AND k.key = idempotency_key AND k.expires_at > now()
+    ) THEN
+        v_refusal := gorax_admission(v_tenant);
+    END IF;
     IF v_refusal IS NOT NULL THEN
         RAISE EXCEPTION 'the tenant has too much queued (%)', v_refusal USING ERRCODE = 'configuration_limit_exceeded',
             HINT = 'Try again when some of it has run.';
