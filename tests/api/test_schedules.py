@@ -447,3 +447,16 @@ async def test_each_route_needs_its_permission(acme: TenantHandle) -> None:
         "get /{schedule_id}/occurrences": "schedule:read", "post /{schedule_id}/trigger": "schedule:trigger",
         "post /{schedule_id}/backfill": "schedule:trigger",
     }  # fmt: skip
+
+
+async def test_a_run_by_hand_may_have_its_own_input(api: Api, acme: TenantHandle, workflow: str) -> None:
+    path = f"/schedules/{(await schedule(acme, workflow, input={'own': 1}))['id']}/trigger"
+    for body in ({"input": {"given": 2}}, {"input": None}, None):
+        assert (await acme.client.post(path, json=body)).status_code == 202
+    assert [start.trigger_data["body"] for start in api.verbs.requests] == [{"given": 2}, None, {"own": 1}]
+    assert (await acme.client.post(path, json={"inputs": 1})).status_code == 422
+    headers = {"Idempotency-Key": "k"}
+    for number in (1, 2):
+        await acme.client.post(path, json={"input": number}, headers=headers)
+    keys = [start.start_key for start in api.verbs.requests[-2:]]
+    assert keys[0] != keys[1]  # the same key with another input is refused

@@ -150,16 +150,18 @@ async def test_what_is_proven_and_can_not_be_read_is_written_down(api: Api, acme
             (b'"\\u0000"', "", {}),
             (b"{}", "?a=%00", {}),
             (b"a=%ff", "", {"Content-Type": "application/x-www-form-urlencoded"}),
+            (b"{}", "", {"Content-Encoding": "gzip"}),
         ):
             answer = await client.post(f"/orders{query}", content=body, headers={**signed(body), **headers})
-            assert answer.status_code == 400, answer.text
+            status = 415 if "Content-Encoding" in headers else 400
+            assert answer.status_code == status, answer.text
             delivery = api.verbs.recorded[-1].delivery
             assert delivery is not None
             assert delivery.refusal is not None
-            assert (delivery.refusal.status, delivery.refusal.response) == ("failed", 400)
-            assert delivery.refusal.reason.startswith("malformed_input: ")
+            assert (delivery.refusal.status, delivery.refusal.response) == ("failed", status)
+            assert delivery.refusal.reason.startswith(("malformed_input: ", "unsupported_media_type: "))
             assert (delivery.raw_body, delivery.address) == (body, "203.0.113.9")
-    assert (len(api.verbs.recorded), api.verbs.requests) == (4, [])
+    assert (len(api.verbs.recorded), api.verbs.requests) == (5, [])
 
 
 @pytest.mark.parametrize(
@@ -304,9 +306,13 @@ async def test_handshakes(api: Api, acme: TenantHandle, hook: Any) -> None:
         await change(api, acme, SECRET, auth_type="secret", path="meta")
         hub = "/meta?hub.mode=subscribe&hub.challenge=77&hub.verify_token="
         assert (await client.get(hub + SECRET)).text == "77"
+        assert (await client.get(f"/meta?hub.challenge=78&hub.verify_token={SECRET}")).text == "78"
         assert (await client.get(hub + "wrong")).status_code == 401
         assert (await client.get(hub + "%C3%A9")).status_code == 401
-        await change(api, acme, SECRET, auth_type="secret", signature_scheme="slack", path="slack")
+        await change(api, acme, methods=["GET", "POST"], path="both")
+        assert (await client.get(f"/both?hub.challenge=79&hub.verify_token={SECRET}")).text == "79"
+        assert (await client.get("/both?challenge=80")).status_code == 401  # no handshake: it takes GETs
+        await change(api, acme, SECRET, auth_type="secret", signature_scheme="slack", path="slack", methods=["POST"])
         body = json.dumps({"type": "url_verification", "challenge": "3eZbrw1a", "token": "t"}).encode()
         stamp = str(int(time.time()))
         mac = hmac.new(SECRET.encode(), b"v0:" + stamp.encode() + b":" + body, hashlib.sha256).hexdigest()

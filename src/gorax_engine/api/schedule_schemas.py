@@ -92,6 +92,12 @@ class ScheduleIn(SchedulePatch):
     """A schedule of a workflow; `cron_expression` and the workflow are needed."""
 
 
+class TriggerIn(RequestModel):
+    """What the run is given; if it is left out, the schedule's own input."""
+
+    input: Any = None
+
+
 class BackfillIn(RequestModel):
     """A stretch of the past, both ends included."""
 

@@ -23,8 +23,10 @@ from gorax_engine.api.schedule_schemas import (
     Schedule,
     ScheduleIn,
     SchedulePatch,
+    TriggerIn,
 )
 from gorax_engine.api.schemas import Many, One, StartedRun
+from gorax_engine.core import json_edge
 from gorax_engine.core.schedules import ScheduleSpec
 from gorax_engine.engine.starting import StartKey
 from gorax_engine.store import schedules as rows_of_schedules
@@ -74,7 +76,7 @@ class ScheduleRoutes:
             ),
             Endpoint(
                 "POST", single + "/trigger", trigger, self.trigger, "Start a run now", tag, One[StartedRun], 202,
-                (404, 409, 429),
+                (400, 404, 409, 413, 415, 429),
             ),
             Endpoint(
                 "POST", single + "/backfill", trigger, self.backfill, "Start what was not started", tag,
@@ -163,18 +165,22 @@ class ScheduleRoutes:
         shown, following = page(rows, limit, lambda row: Cursor(row["scheduled_for"], row["schedule_id"]))
         return respond(Reply({"data": shown, "next_cursor": following}))
 
-    async def trigger(self, request: Request, principal: Actor, schedule_id: UUID) -> Response:
+    async def trigger(
+        self, request: Request, principal: Actor, schedule_id: UUID, body: TriggerIn | None = None
+    ) -> Response:
         """Start a run beside the plan, whatever runs already."""
+        given = body is not None and "input" in body.model_fields_set
         async with self._database.tenant(principal.tenant_id) as connection:
             row = await schedules.find(connection, principal.tenant_id, schedule_id)
             now = await rows_of_schedules.now(connection)
+        own_input = body.input if body is not None and given else row["input"]
         key, start_key = idempotency_key_of(request), None
         if key is not None:
-            content = f"trigger\0{schedule_id}"
+            content = f"trigger\0{schedule_id}\0{json_edge.encode(body.input) if body is not None and given else ''}"
             start_key = StartKey("idempotency", key, hashlib.sha256(content.encode()).digest(), LIFETIME)
         await self._admit(principal.tenant_id, start_key)
         started = await self._verbs.start(
-            schedules.start_by_hand(principal.tenant_id, principal.user_id, row, now, start_key)
+            schedules.start_by_hand(principal.tenant_id, principal.user_id, row, now, own_input, start_key)
         )
         return respond(one({"execution_id": started.execution_id, "status": started.status}, 202))
 

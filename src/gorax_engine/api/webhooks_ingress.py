@@ -34,7 +34,7 @@ from gorax_engine.errors import (
     Unavailable,
 )
 from gorax_engine.telemetry import Telemetry, WebhookHandled, get_logger
-from gorax_engine.triggers.challenges import answer_get, answer_post
+from gorax_engine.triggers.challenges import HUB_CHALLENGE, answer_get, answer_post
 from gorax_engine.triggers.deliveries import (
     Request,
     check_address,
@@ -68,7 +68,7 @@ RESULT_WAIT: Final = 30.0
 _CLOSE: Final = (b"connection", b"close")
 _RESULTS: Final = {
     400: "malformed", 401: "unauthenticated", 403: "forbidden", 404: "not_found", 405: "method_not_allowed",
-    413: "too_large", 429: "rate_limited", 503: "unavailable",
+    413: "too_large", 415: "malformed", 429: "rate_limited", 503: "unavailable",
 }  # fmt: skip
 
 _encode = msgspec.json.Encoder().encode
@@ -207,8 +207,14 @@ class WebhookIngress:
             return await self._turn_away(gate, exchange)
         webhook = gate.webhook
         check_address(webhook, exchange.address)
+        if exchange.method == "GET" and (
+            "GET" not in webhook.methods or f"{HUB_CHALLENGE}=".encode() in exchange.query
+        ):
+            challenge = self._challenge(gate, exchange)
+            if challenge is not None:
+                return challenge
         if exchange.method not in webhook.methods:
-            return self._challenge(gate, exchange)
+            raise MethodNotAllowed(webhook.methods)
         most = self._parts.limits.max_bytes
         body = await exchange.body(min(most, webhook.max_body_bytes or most))
         request = exchange.request(body)
@@ -233,15 +239,14 @@ class WebhookIngress:
         await self._write_down(gate, request, _dead(gate))
         raise no_webhook()
 
-    def _challenge(self, gate: Gate, exchange: _Exchange) -> Answer:
-        """Answer a handshake by GET. Raises MethodNotAllowed for all else."""
-        if exchange.method == "GET" and "challenge" in exchange.query.decode("latin-1"):
-            if self._parts.rates.take(("challenge", gate.webhook.id), CHALLENGES_A_MINUTE):
-                raise TooManyRequests("Too many handshakes in this minute; come back in a minute.", retry_after=60)
-            challenge = answer_get(gate.proof, exchange.query)
-            if challenge is not None:
-                return _plain(challenge)
-        raise MethodNotAllowed(gate.webhook.methods)
+    def _challenge(self, gate: Gate, exchange: _Exchange) -> Answer | None:
+        """Answer a handshake by GET; None if it is none."""
+        if b"challenge" not in exchange.query:
+            return None
+        if self._parts.rates.take(("challenge", gate.webhook.id), CHALLENGES_A_MINUTE):
+            raise TooManyRequests("Too many handshakes in this minute; come back in a minute.", retry_after=60)
+        challenge = answer_get(gate.proof, exchange.query)
+        return None if challenge is None else _plain(challenge)
 
     async def _deliver(self, gate: Gate, request: Request, exchange: _Exchange, *, is_last: bool) -> Answer:
         """Read a request that was proven, and start what it asks for. What is refused leaves a row that says why."""

@@ -21,7 +21,16 @@ if TYPE_CHECKING:
 COLUMNS: Final = (
     "id", "name", "workflow_id", "cron_expression", "timezone", "enabled", "next_run_at", "last_run_at",
 )  # fmt: skip
-OCCURRENCE_COLUMNS: Final = ("scheduled_for", "status", "reason", "execution_id", "through", "count", "decided_at")
+OCCURRENCE_COLUMNS: Final = (
+    "scheduled_for",
+    "status",
+    "reason",
+    "execution_id",
+    "backfill",
+    "through",
+    "count",
+    "decided_at",
+)
 BACKFILL_TIMEOUT: Final = 120.0
 """Seconds: a thousand runs are started before the answer."""
 
@@ -162,11 +171,13 @@ def disable(session: Session, schedule: str) -> None:
 
 @command.command()
 @SCHEDULE
+@click.option("--input", "given", metavar="JSON|@FILE", help="Instead of the schedule's own. @- reads stdin.")
 @pass_session
-def trigger(session: Session, schedule: str) -> None:
+def trigger(session: Session, schedule: str, given: str | None) -> None:
     """Start a run now, beside the plan."""
     client = session.client()
-    answer = client.call("POST", _path(client, schedule) + "/trigger").data
+    body = None if given is None else {"input": read_input(given, option="--input")}
+    answer = client.call("POST", _path(client, schedule) + "/trigger", body).data
     if session.as_json:
         print_json(answer)
     else:

@@ -1,6 +1,6 @@
 """Handshakes: what a sender asks to see back before it sends anything, to learn that the address is meant for it.
 
-- GET with `hub.mode=subscribe` and `hub.challenge` (WebSub; Meta): for a webhook with a secret only if
+- GET with `hub.challenge` (WebSub; Meta), whether or not the webhook takes GETs: for a webhook with a secret only if
   `hub.verify_token` is that secret.
 - GET with `challenge` alone (Dropbox and others). The text goes back as plain text; nothing is started.
 - Slack's signed POST of the type `url_verification`.
@@ -19,18 +19,19 @@ if TYPE_CHECKING:
     from gorax_engine.core.model import Json
     from gorax_engine.triggers.signatures import Proof
 
+HUB_CHALLENGE: Final = "hub.challenge"
 MAX_CHALLENGE: Final = 1_024
 
 
 def answer_get(proof: Proof, raw_query: bytes) -> str | None:
     """Return what a GET asks to see back, None if it is no challenge. Raises Unauthenticated, MalformedInput."""
     query = read_query(raw_query)
-    challenge = query.get("hub.challenge") if query.get("hub.mode") == "subscribe" else query.get("challenge")
+    challenge = query.get(HUB_CHALLENGE, query.get("challenge"))
     if challenge is None:
         return None
     if len(challenge) > MAX_CHALLENGE:
         raise MalformedInput(f"The challenge is longer than {MAX_CHALLENGE} characters.")
-    if "hub.challenge" in query and proof.auth_type != "none":
+    if HUB_CHALLENGE in query and proof.auth_type != "none":
         token = query.get("hub.verify_token", "").encode()
         matching = [hmac.compare_digest(token, secret.encode()) for secret in proof.secrets]
         if not any(matching):

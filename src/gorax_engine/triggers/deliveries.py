@@ -102,10 +102,15 @@ def check_rate(webhook: Webhook, rates: RateLimits) -> None:
 def read_delivery(gate: Gate, request: Request, limits: JsonLimits) -> StartRequest:
     """Return the start that a request asks for; its delivery carries a Refusal if the filters say no.
 
-    Raises MalformedInput for what can't be read.
+    Raises MalformedInput for what can't be read (unsupported_media_type: it is compressed).
     """
     webhook = gate.webhook
     headers = read_headers(request.raw_headers)
+    encoding = headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        raise MalformedInput(
+            f"The body has the Content-Encoding `{encoding[:50]}`; send it as it is.", code="unsupported_media_type"
+        )
     content_type = headers.get("content-type")
     query = read_query(request.query)
     body = read_body(content_type, request.body, limits)

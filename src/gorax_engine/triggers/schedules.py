@@ -152,13 +152,15 @@ def preview(given: Mapping[str, Json], begin: datetime, count: int) -> list[date
     return list(islice(_read(given, []).spec.recurrence().after(begin), count))
 
 
-def start_by_hand(tenant_id: UUID, user_id: UUID, row: Row, now: datetime, start_key: StartKey | None) -> StartRequest:
+def start_by_hand(
+    tenant_id: UUID, user_id: UUID, row: Row, now: datetime, body: Json, start_key: StartKey | None
+) -> StartRequest:
     """Return the start of a run beside the plan: whatever runs, and it counts for no overlap policy."""
     return StartRequest(
         tenant_id,
         row["workflow_id"],
         "schedule",
-        trigger_data(row["id"], now, now, row["input"]),
+        trigger_data(row["id"], now, now, body),
         row["node_id"],
         row["priority"],
         start_key,
