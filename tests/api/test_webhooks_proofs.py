@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx2
 import pytest
+import structlog.testing
 
 from gorax_engine.errors import NotFound, TooManyRequests, Unavailable
 from gorax_engine.triggers import deliveries
@@ -361,3 +362,15 @@ async def test_forms_come_with_what_they_were(api: Api, hook: Any) -> None:
     data = api.verbs.requests[0].trigger_data
     assert (data["body"], data["raw"]) == ({"a": "x y"}, "a=x+y")
     assert deliveries.DEDUPE_FOR.days == 30
+
+
+async def test_refusals_are_logged_and_do_not_fill_the_log(api: Api, acme: TenantHandle, hook: Any) -> None:
+    await change(api, acme, SECRET, auth_type="secret")
+    with structlog.testing.capture_logs() as lines:
+        async with outside(api) as client:
+            for _ in range(65):
+                await client.post("/orders", content=b"", headers={"X-Webhook-Signature": "00", "X-Request-Id": "r"})
+            await client.post("/nothing", content=b"")
+    told = [line for line in lines if line["event"] == "webhook_refused"]
+    assert [line["code"] for line in told] == ["webhook_unauthenticated"] * 60 + ["webhook_not_found"]
+    assert (told[0]["path"], told[0]["request_id"]) == ("/webhooks/orders", "r")

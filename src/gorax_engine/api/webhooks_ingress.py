@@ -62,6 +62,8 @@ if TYPE_CHECKING:
 PREFIX: Final = "/webhooks/"
 CHALLENGES_A_MINUTE: Final = 60
 """How many handshakes a webhook answers: each compares a token with its secret."""
+LOGGED_A_MINUTE: Final = 60
+"""How many refusals of one kind are logged, so that no stranger fills the log."""
 RESULT_WAIT: Final = 30.0
 """Seconds that a caller in `response_mode` result waits for the end of its run."""
 
@@ -173,6 +175,8 @@ class WebhookIngress:
             problem = problem_answer(_seen_from_outside(error), request_id)
             await self._refuse(send, problem, request_id, error.allowed if isinstance(error, MethodNotAllowed) else ())
             self._count(_RESULTS.get(problem.status, "refused"), began)
+            if not self._parts.rates.take(("log", error.code), LOGGED_A_MINUTE):
+                _log.info("webhook_refused", path=scope["path"][:200], code=error.code, request_id=request_id)
             return
         except Exception:  # noqa: BLE001  (the outermost boundary: whatever it is, it is logged and answered)
             request_id = request_id_of(scope)
