@@ -142,7 +142,11 @@ class TestByHand:
     async def test_workflows_are_named_or_known_by_their_id(self, world: World, acme: TenantHandle) -> None:
         workflow = await publish(acme, {})
         assert (await make(acme, workflow=workflow["id"]))["workflow_id"] == workflow["id"]
+        by_id = await call(acme, "POST", "/webhooks", {"workflow_id": workflow["id"]}, 201)
+        assert by_id["workflow_id"] == workflow["id"]
         assert await refused(acme, "POST", "/webhooks", {"workflow": "absent"}) == (404, "workflow_not_found")
+        for body in ({}, {"workflow": "orders", "workflow_id": workflow["id"]}):
+            assert (await refused(acme, "POST", "/webhooks", body))[0] == 422
         draft = await call(acme, "POST", "/workflows", {"name": "draft", "definition": workflow["definition"]}, 201)
         assert (await make(acme, workflow="draft"))["node_id"] == ""
         await call(acme, "DELETE", f"/workflows/{draft['id']}")

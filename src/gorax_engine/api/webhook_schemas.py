@@ -48,7 +48,10 @@ class WebhookSettings(RequestModel):
 class WebhookIn(WebhookSettings):
     """A webhook that is no node's. Without a `path` it gets a random one, without a `secret` a generated one."""
 
-    workflow: Annotated[StrictStr, Field(min_length=1, max_length=255, description="Its id or name.")]
+    workflow_id: UUID | None = None
+    workflow: Annotated[StrictStr, Field(min_length=1, max_length=255, description="Its name, or its id.")] | None = (
+        None
+    )
     node_id: Annotated[StrictStr, Field(min_length=1, max_length=255)] | None = None
     path: StrictStr | None = None
     secret: Secret | None = None

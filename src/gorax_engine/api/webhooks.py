@@ -99,12 +99,12 @@ class WebhookRoutes:
 
     async def create(self, request: Request, principal: Actor, body: WebhookIn) -> Response:
         """Make a webhook that is no node's. A secret that is generated is in this answer alone."""
-        tenant = principal.tenant_id
+        tenant, workflow = principal.tenant_id, _workflow_of(body)
         secret = await self._admin.new_secret(tenant, body.auth_type, body.signature_scheme, body.secret)
         settings = _given(body)
 
         async def do(connection: Any) -> Reply:
-            row = await self._admin.create(connection, tenant, body.workflow, body.node_id, body.path, settings, secret)
+            row = await self._admin.create(connection, tenant, workflow, body.node_id, body.path, settings, secret)
             return _told(row, secret, 201, {"Location": f"{request.url.path}/{row['id']}"})
 
         return await act(self._database, request, principal, do)
@@ -225,6 +225,14 @@ def _told(
         {"ETag": etag(row["revision"]), **(headers or {})},
         kept={"data": {**data, "secret": None}},
     )
+
+
+def _workflow_of(body: WebhookIn) -> str:
+    """Return the id or name that a body gives its workflow by. Raises InvalidInput unless it is one of them."""
+    if (body.workflow is None) == (body.workflow_id is None):
+        message = "Say which workflow it starts: either by `workflow_id` or by `workflow`, its name."
+        raise InvalidInput(message, problems=[Problem("workflow_or_workflow_id", "/workflow_id", message)])
+    return body.workflow or str(body.workflow_id)
 
 
 def _hindrance(row: Mapping[str, Any], workflow: Mapping[str, Any], method: str) -> tuple[str, str] | None:
