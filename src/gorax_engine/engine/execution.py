@@ -256,15 +256,15 @@ class Execution:
                     continue
                 if not self._inbox and not self._paused:  # it may say that the run is to end
                     self._tasks.launch(tasks)
-                due = self._parking.due()
-                if not self._tasks.at_work and not self._inbox and self._may_park(due):
+                due, now = self._parking.due(), self._clock.now()
+                if not self._tasks.at_work and not self._inbox and self._may_park(due, now):
                     seen = self.wake_seq
                     await self._park(due)
                     if self.parked or self.owner.lost or self.owner.rejected:
                         break
                     if self.wake_seq != seen:
                         continue
-                await self._arrival(None if self._paused else self._parking.look_again(due))
+                await self._arrival(None if self._paused else self._parking.look_again(due, now))
                 await self._take_turns()
             tasks.cancel_scope.cancel()
 
@@ -330,9 +330,9 @@ class Execution:
 
     # --- parking ------------------------------------------------------------------------------------------------------
 
-    def _may_park(self, due: Instant | None) -> bool:
+    def _may_park(self, due: Instant | None, now: Instant) -> bool:
         """Is nothing to be expected soon?"""
-        return self._paused or (not (self._tasks.starts or self._steps.pure) and self._parking.may_leave(due))
+        return self._paused or (not (self._tasks.starts or self._steps.pure) and self._parking.may_leave(due, now))
 
     async def _park(self, due: Instant | None) -> None:
         """Leave memory until `due`, or until woken. What is recorded so far goes with it in one transaction."""

@@ -34,26 +34,27 @@ class Parking:
         moments = [moment for moment in (self._waiting.due(), timer and timer[0]) if moment is not None]
         return min(moments, default=None)
 
-    def may_leave(self, due: Instant | None) -> bool:
+    def may_leave(self, due: Instant | None, now: Instant) -> bool:
         """Is nothing to be expected soon of a run that has nothing to do?"""
         if not (self._waiting or due):
             return False
-        engine = self._run.engine
-        now = engine.clock.now()
         if due is not None and due - now <= PARK_AFTER:
             return False
         if not any(wait.kind == "sub_workflow" for wait in self._waiting.open.values()):
             return True
         if self.idle_since is None:
             self.idle_since = now
-        return now - self.idle_since >= CHILD_PATIENCE or engine.crowded()
+        return now - self.idle_since >= CHILD_PATIENCE or self._run.engine.crowded()
 
-    def look_again(self, due: Instant | None) -> Instant | None:
-        """When to look at the run again, whatever comes."""
+    def look_again(self, due: Instant | None, now: Instant) -> Instant | None:
+        """When to look at the run again, whatever comes.
+
+        `now` must be the one that `may_leave` got: if patience ended between the two, nobody would look again.
+        """
         if self.idle_since is None:
             return due
         patience = self.idle_since + CHILD_PATIENCE
-        if patience <= self._run.engine.clock.now():
+        if patience <= now:
             return due
         return patience if due is None else min(due, patience)
 
