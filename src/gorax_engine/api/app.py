@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Final
 
+from anyio import to_thread
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
@@ -126,14 +127,24 @@ def build_router(endpoints: Sequence[Endpoint], gate: BearerGate, parts: ApiDepe
         },
     )
     app.router.routes.extend(GuardedRoute(BASE, endpoint, gate, parts.limits) for endpoint in endpoints)
-    document = _openapi(app)
-    page = docs_page(document)
+
+    # Made when they are first asked for, and in a thread: it takes half a second.
+    @lru_cache(maxsize=1)
+    def document() -> dict[str, Any]:
+        return _openapi(app)
+
+    @lru_cache(maxsize=1)
+    def page() -> str:
+        return docs_page(document())
 
     async def openapi(_: Request) -> Response:
-        return JSONResponse(document)
+        return JSONResponse(await to_thread.run_sync(document))
 
     async def docs(_: Request) -> Response:
-        return HTMLResponse(page, headers={"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"})
+        return HTMLResponse(
+            await to_thread.run_sync(page),
+            headers={"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"},
+        )
 
     app.router.routes.extend([Route(OPENAPI_PATH, openapi), Route(DOCS_PATH, docs)])
     return app
