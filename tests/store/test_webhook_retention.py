@@ -114,7 +114,9 @@ async def test_it_goes_in_batches_and_leaves_young_partitions_closed(
     assert "tenant_id_status_created_at_idx on webhook_events_old" in plan
     assert "Seq Scan on webhook_events" not in plan
     coming = await owner.fetchval("SELECT to_char(now() AT TIME ZONE 'UTC' + interval '1 month', 'YYYY_MM')")
-    assert f"webhook_events_{coming} webhook_events" not in plan
+    # Postgres 15 names every partition as a target; what counts is that it isn't looked through.
+    read = [line for line in plan.splitlines() if "Delete on" not in line and "never executed" not in line]
+    assert not any(f"webhook_events_{coming} webhook_events" in line for line in read), plan
     assert await maintenance.expire_webhook_events(session, 1_000) == 1_000
     assert await maintenance.expire_webhook_events(session, 1_000) == 400
     assert await maintenance.expire_webhook_events(session, 1_000) == 0
